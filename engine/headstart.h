@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * headstart.h - the public interface of the headstart engine
+ *
+ * Everything hangs off a struct hs_engine; a process may have several. Functions block and may be
+ * called from any thread unless they say otherwise. Errors are a negative errno and a message in
+ * @e (see base/err.h), which may be NULL.
+ */
+#ifndef HS_ENGINE_H
+#define HS_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "err.h"
+
+struct hs_engine;
+struct hs_image;
+struct hs_device;
+
+/* When to ask the registry although the answer is in the cache. */
+enum hs_pull {
+	HS_PULL_ALWAYS,	 /* a tag is resolved again (one request); default */
+	HS_PULL_MISSING, /* a tag that was resolved before is not asked for again */
+	HS_PULL_NEVER,	 /* what is not in the cache fails; no connection is made at open */
+};
+
+/* Strings are copied; NULL and 0 mean the default. */
+struct hs_options {
+	const char *cache_dir;	  /* NULL: no cache, everything stays in memory or is fetched again */
+	uint64_t cache_bytes;	  /* limit; 0: most of the free space */
+	const char *creds, *authfile, *cacert, *client_cert, *client_key, *hosts_dir;
+	bool insecure;		  /* plain HTTP for the named registry only */
+	unsigned int max_conns;	  /* per host */
+	unsigned int workers;	  /* decoding threads; 0: number of CPUs, at least 1 */
+	uint64_t read_timeout_ns; /* a read that takes longer fails with EIO; default 60 s */
+	uint64_t memory_bytes;	  /* buffers of the read path; default 128 MiB */
+	enum hs_pull pull;
+	const char *platform;	  /* "linux/arm64"; NULL: this machine's */
+};
+
+int hs_engine_new(const struct hs_options *o, struct hs_engine **ret, struct err *e);
+void hs_engine_free(struct hs_engine *eng); /* images and devices closed first; NULL is fine */
+
+/*
+ * hs_image_open - fetch and check the metadata of one image
+ * @ref: docker://..., oci:..., docker-archive:... or the path of a config.v1.json
+ * Returns 0, -EINVAL bad name, -ENOENT, -EACCES, -EBADMSG corrupt or not an overlaybd image,
+ * -ETIMEDOUT, -EIO, -ENOSPC.
+ */
+int hs_image_open(struct hs_engine *eng, const char *ref, struct hs_image **ret, struct err *e);
+void hs_image_close(struct hs_image *img); /* NULL is fine */
+
+uint64_t hs_image_bytes(const struct hs_image *img);   /* size of the device, multiple of 512 */
+const char *hs_image_digest(const struct hs_image *img); /* of the manifest; "" for a config.v1.json */
+/* hs_image_config - the OCI image config as JSON, NULL for a config.v1.json; owned by the image */
+const char *hs_image_config(const struct hs_image *img);
+
+/* hs_image_read - any range inside the device; 0, -EINVAL, -EIO, -ETIMEDOUT */
+int hs_image_read(struct hs_image *img, void *buf, size_t bytes, uint64_t off, struct err *e);
+
+/*
+ * hs_image_next_data - first run at or behind @off that is stored (neither hole nor zeroed)
+ * Returns false when there is none.
+ */
+bool hs_image_next_data(const struct hs_image *img, uint64_t off, uint64_t *ret_off,
+			uint64_t *ret_bytes);
+
+/* What one layer is; strings owned by the image. */
+struct hs_layer_info {
+	const char *digest;	/* "" for a local file */
+	const char *name;	/* file name of a local layer, else "" */
+	const char *kind;	/* "lsmt", "warp", "rw" */
+	const char *envelope;	/* "none", "tar" */
+	const char *codec;	/* "none", "lz4", "zstd" */
+	uint32_t block_bytes;	/* 0 when not compressed */
+	bool block_crc;
+	uint64_t stored_bytes;	/* blob as stored */
+	uint64_t plain_bytes;	/* decompressed layer */
+	uint64_t virtual_bytes; /* as its LSMT header says */
+	uint64_t segments;	/* index records */
+	uint64_t blocks;	/* compressed blocks */
+	uint64_t cached_bytes;	/* of stored_bytes, here already */
+	const char *uuid, *parent_uuid;
+};
+
+size_t hs_image_layer_count(const struct hs_image *img);
+void hs_image_layer(const struct hs_image *img, size_t n, struct hs_layer_info *ret);
+/* merged map: number of mappings, bytes of data and of explicit zeros */
+void hs_image_map_totals(const struct hs_image *img, uint64_t *ret_mappings, uint64_t *ret_data,
+			 uint64_t *ret_zeroed);
+
+/* What opening cost: dependent HTTP exchanges after the manifest was known, and all requests. */
+struct hs_open_cost {
+	unsigned int exchanges;
+	uint64_t requests;
+	uint64_t bytes;
+	uint64_t ns;
+};
+
+void hs_image_open_cost(const struct hs_image *img, struct hs_open_cost *ret);
+
+/*
+ * hs_device_new - serve the image as one file over FUSE
+ * @dir: an existing directory; a FUSE file system with one read-only file "disk" is mounted on it
+ * The process must never read that file itself. Needs CAP_SYS_ADMIN and /dev/fuse.
+ */
+int hs_device_new(struct hs_image *img, const char *dir, struct hs_device **ret, struct err *e);
+
+/*
+ * hs_device_wait - block until the device has been opened at least once and has no opener left
+ * for @linger_ns, its mount is gone, or hs_device_stop() was called
+ * Returns 0 idle, 1 unmounted by somebody, 2 stopped.
+ */
+int hs_device_wait(struct hs_device *d, uint64_t linger_ns);
+void hs_device_stop(struct hs_device *d); /* any thread, async-signal-safe */
+void hs_device_free(struct hs_device *d); /* unmounts; NULL is fine; before hs_image_close() */
+
+/* Counters of one engine; a snapshot. Bytes are compressed unless said otherwise. */
+struct hs_stats {
+	uint64_t requests;	   /* HTTP */
+	uint64_t fetched_bytes;
+	uint64_t retries;
+	uint64_t connections;
+	uint64_t fetch_errors;
+	uint64_t reads;		   /* device or hs_image_read() */
+	uint64_t read_bytes;	   /* decompressed */
+	uint64_t read_errors;
+	uint64_t cache_hit_bytes;  /* read from the cache file */
+	uint64_t joined_fetches;   /* reads that found their bytes already on the way */
+	uint64_t bad_blocks;	   /* blocks that failed their check, before the retry */
+	uint64_t read_p50_ns, read_p99_ns, read_max_ns;
+	uint64_t stalled_ns;	   /* sum of time reads waited for the network */
+	uint64_t cache_used_bytes, cache_limit_bytes, cache_stored_bytes, cache_refused_bytes;
+};
+
+void hs_stats_get(struct hs_engine *eng, struct hs_stats *ret);
+
+#endif
