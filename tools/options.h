@@ -58,8 +58,7 @@ struct command {
 	const struct option_group *groups; /* ends with an entry without a title */
 	const char *examples; /* lines as printed, each at most 78 columns; may be NULL */
 	const char *notes;    /* a closing paragraph; may be NULL */
-	bool stop_at_operand; /* `run`: what follows the second operand is not ours to parse */
-	unsigned int keep_operands; /* with @stop_at_operand: operands before parsing stops, 1 = IMAGE */
+	unsigned int stop_after; /* options end behind this many operands (run IMAGE ...); 0: never */
 	unsigned int min_operands;
 	unsigned int max_operands; /* UINT_MAX: any number */
 };
