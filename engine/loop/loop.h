@@ -60,12 +60,17 @@ void loop_free(struct loop *l); /* stopped, nothing left on it; NULL is fine */
 struct ring *loop_ring(struct loop *l);
 uint64_t loop_now_ns(struct loop *l); /* cached once per turn */
 
-/* loop_post - any thread; never blocks, takes no lock; mails are delivered in posting order */
+/*
+ * loop_post - any thread; never blocks, takes no lock; mails are delivered in posting order
+ * Touches @l until it returns: join the posting threads before loop_free().
+ */
 void loop_post(struct loop *l, struct mail *m);
 
 /*
- * loop_turn - one round: deliver mail, fire timers, run woken tasks, then submit and wait
- * @wait: false = do not sleep. Returns whether anything was done.
+ * loop_turn - one round: submit and wait, then deliver mail, fire timers, run woken tasks
+ * @wait: false = do not sleep. Never sleeps while mail, a due timer or a woken task is there, so
+ * `while (!done) loop_turn(l, true)` works. Ops that the steps start are submitted by the next turn.
+ * The first turn that submits ties the loop to its thread. Returns whether anything was done.
  */
 bool loop_turn(struct loop *l, bool wait);
 
