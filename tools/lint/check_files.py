@@ -18,7 +18,7 @@ MAX_LINES = 800
 NO_SPDX = (".md", ".json", ".tsv", ".txt", ".bin", ".zst", ".gz", ".img", ".tar", ".sha256", ".zfile",
            ".lsmt")
 NO_SPDX_NAMES = ("LICENSE", ".gitignore", ".clang-format", ".clang-tidy", "SHA256SUMS",
-                 "UNPACKED.sha256")
+                 "UNPACKED.sha256", "words")
 DATA_DIRS = ("tests/golden/vectors/", "tests/corpus/")
 # Written so that this file does not contain what it looks for.
 MACHINE = re.compile(r"(?<![\w./-])/(work|shared|home/\w+|root|Users/\w+|workspace)/\w"
