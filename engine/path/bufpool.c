@@ -37,7 +37,7 @@ struct bufpool *bufpool_new(uint64_t budget_bytes)
 {
 	struct bufpool *p = xmalloc_zero(1, sizeof(*p));
 
-	p->budget_bytes = max_u64(budget_bytes, BUFPOOL_MAX_BYTES);
+	p->budget_bytes = max_u64(budget_bytes, 2ull * BUFPOOL_MAX_BYTES);
 	list_init(&p->waiters);
 	return p;
 }
@@ -65,16 +65,25 @@ void bufpool_free(struct bufpool *p)
 	free(p);
 }
 
-void *bufpool_get(struct bufpool *p, size_t bytes, struct bufpool_waiter *w)
+/* Whether @w may take now, and @bytes more fit. Nothing out means that anything fits. */
+static bool may_take(const struct bufpool *p, uint64_t bytes, const struct bufpool_waiter *w)
+{
+	if (!list_empty(&p->waiters) && p->waiters.next != &w->link)
+		return false;
+	return !p->used_bytes || p->used_bytes + bytes <= p->budget_bytes;
+}
+
+static uint64_t class_bytes(size_t bytes)
+{
+	return (uint64_t)BUFPOOL_MIN_BYTES << class_of(bytes);
+}
+
+static void *take(struct bufpool *p, size_t bytes)
 {
 	unsigned int c = class_of(bytes);
 	size_t size = (size_t)BUFPOOL_MIN_BYTES << c;
 	struct free_buf *b = p->chain[c];
 
-	if (!list_empty(&p->waiters) && p->waiters.next != &w->link)
-		return NULL;
-	if (p->used_bytes && p->used_bytes + size > p->budget_bytes)
-		return NULL;
 	if (b) {
 		p->chain[c] = b->next;
 		p->kept_bytes -= size;
@@ -87,8 +96,35 @@ void *bufpool_get(struct bufpool *p, size_t bytes, struct bufpool_waiter *w)
 			return NULL;
 	}
 	p->used_bytes += size;
-	bufpool_forget(w);
 	return b;
+}
+
+void *bufpool_get(struct bufpool *p, size_t bytes, struct bufpool_waiter *w)
+{
+	void *buf = may_take(p, class_bytes(bytes), w) ? take(p, bytes) : NULL;
+
+	if (buf)
+		bufpool_forget(w);
+	return buf;
+}
+
+bool bufpool_get_pair(struct bufpool *p, size_t a_bytes, void **ret_a, size_t b_bytes, void **ret_b,
+		      struct bufpool_waiter *w)
+{
+	void *a, *b;
+
+	if (!may_take(p, class_bytes(a_bytes) + class_bytes(b_bytes), w))
+		return false;
+	a = take(p, a_bytes);
+	b = a ? take(p, b_bytes) : NULL;
+	if (!b) {
+		bufpool_put(p, a, a_bytes);
+		return false;
+	}
+	bufpool_forget(w);
+	*ret_a = a;
+	*ret_b = b;
+	return true;
 }
 
 void bufpool_put(struct bufpool *p, void *buf, size_t bytes)
@@ -102,7 +138,12 @@ void bufpool_put(struct bufpool *p, void *buf, size_t bytes)
 	p->chain[c] = b;
 	p->used_bytes -= (size_t)BUFPOOL_MIN_BYTES << c;
 	p->kept_bytes += (size_t)BUFPOOL_MIN_BYTES << c;
-	/* Everyone gets a chance to look; the first in line gets the buffer. */
+	bufpool_wake_all(p);
+}
+
+void bufpool_wake_all(struct bufpool *p)
+{
+	/* Everyone looks, in order; who is first in line gets the buffer. */
 	list_for_each(n, &p->waiters)
 		task_wake(list_entry(n, struct bufpool_waiter, link)->task);
 }

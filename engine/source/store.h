@@ -77,6 +77,9 @@ int store_place(struct store *s, const char *digest, uint64_t bytes, struct blob
 /* store_has_blob - 1 there, 0 not there, or negative errno */
 int store_has_blob(struct store *s, const char *digest, struct err *e);
 
+/* store_blob_bytes - size of a blob that is there; 0, -ENOENT or another negative errno */
+int store_blob_bytes(struct store *s, const char *digest, uint64_t *ret_bytes, struct err *e);
+
 /* store_mount_blob - cross-repository mount; 1 done, 0 not possible, or negative errno */
 int store_mount_blob(struct store *s, const char *digest, const char *from_repo, struct err *e);
 

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* flight.c - see flight.h */
+#include "flight.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "blob.h"
+#include "path.h"
+#include "text.h"
+
+static bool is_live(const struct flight *f)
+{
+	return f->state != FLIGHT_FAILED && !f->stale;
+}
+
+struct flight *flight_find(const struct blob *b, uint64_t off)
+{
+	return flight_next(b, range_of(off, 1));
+}
+
+struct flight *flight_next(const struct blob *b, struct range r)
+{
+	struct flight *best = NULL;
+
+	list_for_each(n, &b->flights) {
+		struct flight *f = list_entry(n, struct flight, link);
+
+		if (is_live(f) && range_overlaps(f->range, r) &&
+		    (!best || f->range.off < best->range.off))
+			best = f;
+	}
+	return best;
+}
+
+static void wake_waiters(struct flight *f)
+{
+	struct list *n;
+
+	while ((n = list_pop(&f->waiters)))
+		task_wake(list_entry(n, struct flight_waiter, link)->task);
+}
+
+static void release_if_unused(struct flight *f)
+{
+	if (f->users || f->store.busy || f->in_source)
+		return;
+	if (f->state == FLIGHT_PARKED || f->state == FLIGHT_FETCHING)
+		return;
+	assert(list_empty(&f->waiters));
+	list_del(&f->link);
+	bufpool_put(f->path->flight_bufs, f->buf, f->range.len);
+	bufpool_forget(&f->buf_wait);
+	task_done(&f->task);
+	f->path->busy_flights--;
+	free(f);
+}
+
+static void fail(struct flight *f, int res)
+{
+	f->state = FLIGHT_FAILED;
+	f->res = res;
+	wake_waiters(f);
+}
+
+/* Source thread: nothing but the way home. */
+static void fetch_done(struct fetch *fetch)
+{
+	struct flight *f = container_of(fetch, struct flight, fetch);
+
+	loop_post(f->path->loop, &f->landed);
+}
+
+static void launch(struct flight *f)
+{
+	f->buf = bufpool_get(f->path->flight_bufs, f->range.len, &f->buf_wait);
+	if (!f->buf) {
+		bufpool_wait(f->path->flight_bufs, &f->buf_wait);
+		return;
+	}
+	f->state = FLIGHT_FETCHING;
+	f->fetch.range = f->range;
+	f->fetch.buf = f->buf;
+	f->fetch.timeout_ns = f->path->opt.read_timeout_ns;
+	f->fetch.done = fetch_done;
+	f->in_source = true;
+	f->path->stats.fetches++;
+	source_start(f->blob->source, &f->fetch);
+}
+
+static void land(struct flight *f)
+{
+	struct path *p = f->path;
+	uint64_t skipped;
+
+	if (f->fetch.res) {
+		if (f->fetch.res != -ECANCELED) {
+			p->stats.fetch_errors++;
+			if (log_rate_ok(&p->fail_log, loop_now_ns(p->loop), &skipped))
+				log_error("fetch failed: blob=%s offset=%llu bytes=%llu: %s (and "
+					  "%llu more)",
+					  f->blob->name, (unsigned long long)f->range.off,
+					  (unsigned long long)f->range.len, f->fetch.why,
+					  (unsigned long long)skipped);
+		}
+		fail(f, f->fetch.res);
+		return;
+	}
+	p->stats.fetched_bytes += f->range.len;
+	f->state = FLIGHT_LANDED;
+	wake_waiters(f);
+	/* Readers are answered from @buf; the cache write follows behind them. */
+	f->store.blob = f->blob->cache;
+	f->store.range = f->range;
+	f->store.buf = f->buf;
+	f->store.owner = &f->task;
+	cache_store(p->loop, &f->store);
+}
+
+static void deliver_landed(struct mail *m)
+{
+	struct flight *f = container_of(m, struct flight, landed);
+
+	f->in_source = false;
+	land(f);
+	task_wake(&f->task);
+}
+
+static void flight_step(struct task *t)
+{
+	struct flight *f = container_of(t, struct flight, task);
+
+	if (f->state == FLIGHT_PARKED) {
+		if (f->path->stopping)
+			fail(f, -ECANCELED);
+		else
+			launch(f);
+	}
+	/* What was stored before it proved corrupt must not stay. */
+	if (f->state == FLIGHT_LANDED && !f->store.busy && f->stale)
+		cache_drop(f->blob->cache, f->range);
+	release_if_unused(f);
+}
+
+static void start(struct path *p, struct blob *b, struct range r, enum prio prio)
+{
+	struct flight *f = xmalloc_zero(1, sizeof(*f));
+
+	f->path = p;
+	f->blob = b;
+	f->range = r;
+	f->state = FLIGHT_PARKED;
+	f->fetch.prio = prio;
+	f->landed.deliver = deliver_landed;
+	task_init(&f->task, p->loop, flight_step);
+	f->buf_wait.task = &f->task;
+	list_init(&f->buf_wait.link);
+	list_init(&f->waiters);
+	list_add_tail(&b->flights, &f->link);
+	p->busy_flights++;
+	launch(f);
+}
+
+/* The first part of @r that is neither in the cache nor on its way; length 0 when there is none. */
+static struct range first_absent(const struct blob *b, struct range r)
+{
+	while (r.len) {
+		struct range miss = cache_missing(b->cache, r);
+		struct flight *f;
+
+		if (!miss.len)
+			return miss;
+		f = flight_next(b, miss);
+		if (!f)
+			return miss;
+		if (f->range.off > miss.off)
+			return range_of(miss.off, f->range.off - miss.off);
+		/* Covered from its start: look behind the flight. */
+		if (range_end(f->range) >= range_end(r))
+			break;
+		r = range_of(range_end(f->range), range_end(r) - range_end(f->range));
+	}
+	return range_of(r.off, 0);
+}
+
+static void join(struct path *p, struct blob *b, struct range want, enum prio prio)
+{
+	list_for_each(n, &b->flights) {
+		struct flight *f = list_entry(n, struct flight, link);
+
+		if (!is_live(f) || !range_overlaps(f->range, want))
+			continue;
+		p->stats.joined_fetches++;
+		if (prio <= f->fetch.prio || f->state > FLIGHT_FETCHING)
+			continue;
+		if (f->in_source)
+			source_raise(b->source, &f->fetch);
+		else
+			f->fetch.prio = prio;
+	}
+}
+
+void flight_want(struct path *p, struct blob *b, struct range want, enum prio prio)
+{
+	struct range rest = want;
+
+	join(p, b, want, prio);
+	while (rest.len) {
+		struct range miss = first_absent(b, rest);
+		struct range wide;
+
+		if (!miss.len)
+			return;
+		/* A small miss brings its neighbourhood along, as far as nothing of it is there. */
+		if (miss.len < p->opt.fetch_min_bytes) {
+			wide = range_clip(range_of(miss.off, p->opt.fetch_min_bytes),
+					  range_of(0, b->bytes));
+			wide = first_absent(b, wide);
+			if (wide.off == miss.off && wide.len > miss.len)
+				miss.len = wide.len;
+		}
+		miss.len = min_u64(miss.len, p->opt.fetch_max_bytes);
+		start(p, b, miss, prio);
+		if (range_end(miss) >= range_end(rest))
+			return;
+		rest = range_of(range_end(miss), range_end(rest) - range_end(miss));
+	}
+}
+
+void flight_hold(struct flight *f)
+{
+	f->users++;
+}
+
+void flight_drop(struct flight *f)
+{
+	assert(f->users);
+	f->users--;
+	release_if_unused(f);
+}
+
+void flight_wait(struct flight *f, struct flight_waiter *w)
+{
+	if (list_empty(&w->link))
+		list_add_tail(&f->waiters, &w->link);
+}
+
+void flight_forget(struct flight_waiter *w)
+{
+	list_del(&w->link);
+}
+
+void flight_spoil(struct blob *b, struct range bad)
+{
+	list_for_each_safe(n, &b->flights) {
+		struct flight *f = list_entry(n, struct flight, link);
+
+		if (f->state == FLIGHT_LANDED && range_overlaps(f->range, bad)) {
+			f->stale = true;
+			task_wake(&f->task);
+		}
+	}
+	cache_drop(b->cache, bad);
+}
+
+void flight_cancel_all(struct blob *b)
+{
+	list_for_each(n, &b->flights) {
+		struct flight *f = list_entry(n, struct flight, link);
+
+		if (f->in_source)
+			source_cancel(b->source, &f->fetch);
+		task_wake(&f->task);
+	}
+}

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* open.c - see open.h */
+#include "open.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "blob.h"
+#include "cleanup.h"
+#include "err.h"
+#include "log.h"
+#include "lsmt.h"
+#include "reader.h"
+#include "tar_envelope.h"
+#include "text.h"
+#include "zfile.h"
+
+/* Tar prefix, ZFile header and a typical first block. */
+#define HEAD_BYTES (20u << 10)
+/* Jump table, LSMT index and file system metadata lie at the end of a blob. */
+#define TAIL_MIN_BYTES (128u << 10)
+#define TAIL_MAX_BYTES (1u << 20)
+/* When the table began before the tail, the LSMT index is right before the table. */
+#define INDEX_MARGIN_BYTES (256u << 10)
+
+static struct range head_range(const struct blob *b)
+{
+	return range_of(0, min_u64(b->bytes, HEAD_BYTES));
+}
+
+static struct range tail_range(const struct blob *b)
+{
+	uint64_t len = max_u64(TAIL_MIN_BYTES, min_u64(b->bytes / 64, TAIL_MAX_BYTES));
+
+	len = min_u64(len, b->bytes);
+	return range_of(b->bytes - len, len);
+}
+
+/* A growing list of ranges for one round. */
+struct wants {
+	struct reader_want *list;
+	size_t count, cap;
+};
+
+static void wants_add(struct wants *w, struct blob *b, struct range r)
+{
+	if (blob_is_local(b) || !r.len)
+		return;
+	if (w->count == w->cap) {
+		w->cap = w->cap ? 2 * w->cap : 64;
+		w->list = realloc(w->list, w->cap * sizeof(*w->list));
+		if (!w->list)
+			abort();
+	}
+	w->list[w->count++] = (struct reader_want){b, r};
+}
+
+void image_free(struct image *i)
+{
+	if (!i)
+		return;
+	for (size_t n = 0; n < i->layer_count; n++) {
+		stream_done(&i->layers[n].main);
+		stream_done(&i->layers[n].target);
+	}
+	for (size_t n = 0; n < i->blob_count; n++)
+		blob_free(i->blobs[n]);
+	image_map_free(i->map);
+	free(i->layers);
+	free(i->blobs);
+	free(i);
+}
+
+/* Envelope and, if there is one, the ZFile header: everything the head of the blob can tell. */
+static int open_head(struct reader *r, struct layer *l, struct err *e)
+{
+	struct stream *s = &l->main;
+	struct blob *b = s->blob;
+	uint8_t head[TAR_ENVELOPE_HEAD_BYTES], zhead[ZFILE_HEADER_BYTES];
+	size_t n = min_u64(sizeof(head), b->bytes);
+	struct range payload;
+	int rc;
+
+	if (!n)
+		return err_set(e, -EBADMSG, "the blob is empty");
+	rc = reader_stored(r, b, range_of(0, n), head, e);
+	if (rc)
+		return rc;
+	rc = tar_envelope_parse(head, n, b->bytes, &payload, e);
+	if (rc < 0)
+		return rc;
+	l->enveloped = rc > 0;
+	s->base = payload.off;
+	s->bytes = payload.len;
+	s->kind = STREAM_RAW;
+	if (payload.len < sizeof(zhead))
+		return 0;
+	rc = reader_stored(r, b, range_of(payload.off, sizeof(zhead)), zhead, e);
+	if (rc || !zfile_detect(zhead, sizeof(zhead)))
+		return rc;
+	s->kind = STREAM_ZFILE;
+	rc = zfile_parse_header(zhead, payload.len, &s->zinfo, e);
+	if (rc || s->zinfo.final)
+		return rc;
+	if (payload.len < 2 * ZFILE_HEADER_BYTES)
+		return err_set(e, -EBADMSG, "the ZFile is too short for its trailer");
+	rc = reader_stored(r, b,
+			   range_of(payload.off + payload.len - sizeof(zhead), sizeof(zhead)),
+			   zhead, e);
+	return rc ? rc : zfile_parse_trailer(zhead, payload.len, &s->zinfo, e);
+}
+
+/* The jump table, which makes the layer's plain bytes addressable. */
+static int open_table(struct reader *r, struct layer *l, struct err *e)
+{
+	struct stream *s = &l->main;
+	struct range at;
+	_cleanup_free_ void *table = NULL;
+	int rc;
+
+	if (s->kind != STREAM_ZFILE)
+		return 0;
+	at = zfile_index_range(&s->zinfo);
+	table = malloc(at.len ? at.len : 1);
+	if (!table)
+		return err_set(e, -ENOSPC, "no memory for a jump table of %llu bytes",
+			       (unsigned long long)at.len);
+	rc = reader_stored(r, s->blob, range_of(s->base + at.off, at.len), table, e);
+	if (rc)
+		return rc;
+	rc = zfile_table_new(&s->zinfo, table, &s->table, e);
+	if (!rc)
+		s->bytes = s->zinfo.original_bytes;
+	return rc;
+}
+
+static int check_uses_target(const struct layer *l, const struct lsmt_index *index, struct err *e)
+{
+	for (size_t n = 0; n < index->count; n++) {
+		const struct lsmt_segment *seg = &index->seg[n];
+		const struct stream *s = seg->tag ? &l->target : &l->main;
+
+		if (seg->zeroed)
+			continue;
+		if (!s->blob)
+			return err_set(e, -EBADMSG, "the layer refers to a target it was not given");
+		if (!range_inside(range_of(seg->moff, seg->len), round_up(s->bytes, 512)))
+			return err_set(e, -EBADMSG, "record %zu points behind the end of %s", n,
+				       s->blob->name);
+	}
+	return 0;
+}
+
+/* LSMT header, trailer and index of a sealed layer. */
+static int open_index(struct reader *r, struct layer *l, struct lsmt_index *ret, struct err *e)
+{
+	struct stream *s = &l->main;
+	uint8_t block[LSMT_HEADER_BYTES];
+	_cleanup_free_ void *records = NULL;
+	struct lsmt_header first;
+	struct range at;
+	int rc;
+
+	if (s->bytes < 2 * LSMT_HEADER_BYTES)
+		return err_set(e, -EBADMSG, "neither a ZFile nor an LSMT layer (%llu bytes)",
+			       (unsigned long long)s->bytes);
+	rc = reader_plain(r, s, range_of(0, sizeof(block)), block, e);
+	if (!rc)
+		rc = lsmt_parse_header(block, &first, e);
+	if (!rc)
+		rc = reader_plain(r, s, range_of(s->bytes - sizeof(block), sizeof(block)), block, e);
+	if (!rc)
+		rc = lsmt_parse_trailer(block, s->bytes, &l->header, e);
+	if (rc)
+		return rc;
+	at = lsmt_index_range(&l->header);
+	records = malloc(at.len ? at.len : 1);
+	if (!records)
+		abort();
+	rc = reader_plain(r, s, at, records, e);
+	if (rc)
+		return rc;
+	rc = lsmt_index_parse(&l->header, l->kind == LAYER_WARP ? LSMT_WARP : LSMT_NORMAL, records,
+			      ret, e);
+	if (!rc && l->kind == LAYER_WARP)
+		rc = check_uses_target(l, ret, e);
+	return rc;
+}
+
+static int open_target(struct layer *l, const struct layer_spec *spec, struct err *e)
+{
+	struct stream *s = &l->target;
+	int rc;
+
+	if (!s->blob)
+		return 0;
+	s->kind = STREAM_RAW;
+	s->bytes = s->blob->bytes;
+	if (!spec->gzip_index)
+		return 0;
+	rc = gzidx_parse(spec->gzip_index, spec->gzip_index_bytes, s->blob->bytes, &s->gzidx, e);
+	if (rc)
+		return err_wrap(e, rc, "gzip index of %s", s->blob->name);
+	s->kind = STREAM_GZIP;
+	s->bytes = s->gzidx->plain_bytes;
+	for (size_t n = 0; n < s->gzidx->count; n++) {
+		if (gzidx_span_plain(s->gzidx, n).len > STREAM_SPAN_MAX ||
+		    gzidx_span_stored(s->gzidx, n).len > STREAM_SPAN_MAX)
+			return err_set(e, -EBADMSG,
+				       "gzip index of %s: span %zu is larger than %u bytes",
+				       s->blob->name, n, STREAM_SPAN_MAX);
+	}
+	return 0;
+}
+
+/* Present ranges of a sparse read-write layer, as the file system tells them. */
+static int sparse_extents(int fd, uint64_t bytes, struct range **ret, size_t *ret_count,
+			  struct err *e)
+{
+	struct range *list = NULL;
+	size_t count = 0, cap = 0;
+	off_t at = LSMT_HEADER_BYTES;
+
+	while ((uint64_t)at < bytes) {
+		off_t data = lseek(fd, at, SEEK_DATA), hole;
+
+		if (data < 0 && errno == ENXIO)
+			break;
+		hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
+		if (hole < 0) {
+			free(list);
+			return err_set(e, -EIO, "cannot find its data extents: %s",
+				       strerror(errno));
+		}
+		if (count == cap) {
+			cap = cap ? 2 * cap : 64;
+			list = realloc(list, cap * sizeof(*list));
+			if (!list)
+				abort();
+		}
+		list[count++] = range_of((uint64_t)data, (uint64_t)(hole - data));
+		at = hole;
+	}
+	*ret = list;
+	*ret_count = count;
+	return 0;
+}
+
+static int open_sparse(struct layer *l, struct lsmt_index *ret, struct err *e)
+{
+	struct blob *b = l->main.blob;
+	_cleanup_free_ struct range *extents = NULL;
+	size_t count = 0;
+	int rc;
+
+	if (b->fd_off)
+		return err_set(e, -EOPNOTSUPP, "a sparse read-write layer must be a file of its own");
+	rc = sparse_extents(b->fd, b->bytes, &extents, &count, e);
+	return rc ? rc : lsmt_index_sparse(extents, count, l->header.virtual_bytes, ret, e);
+}
+
+static int open_rw(struct reader *r, struct layer *l, const struct layer_spec *spec,
+		   struct lsmt_index *ret, struct err *e)
+{
+	uint8_t block[LSMT_HEADER_BYTES];
+	_cleanup_free_ void *records = NULL;
+	struct lsmt_header index_header;
+	struct blob *index = spec->rw_index;
+	size_t bytes;
+	int rc;
+
+	l->main.kind = STREAM_RAW;
+	l->main.bytes = l->main.blob->bytes;
+	if (l->main.bytes < sizeof(block))
+		return err_set(e, -EBADMSG, "too short for an LSMT header");
+	rc = reader_stored(r, l->main.blob, range_of(0, sizeof(block)), block, e);
+	if (!rc)
+		rc = lsmt_parse_header(block, &l->header, e);
+	if (rc)
+		return rc;
+	if (l->header.flags & LSMT_FLAG_SPARSE)
+		return open_sparse(l, ret, e);
+	if (!index || index->bytes < sizeof(block))
+		return err_set(e, -EBADMSG, "its index file is too short for an LSMT header");
+	rc = reader_stored(r, index, range_of(0, sizeof(block)), block, e);
+	if (!rc)
+		rc = lsmt_parse_rw_index_header(block, &index_header, e);
+	if (rc)
+		return rc;
+	bytes = index->bytes - sizeof(block);
+	if (bytes / LSMT_RECORD_BYTES > LSMT_RW_MAX_RECORDS)
+		return err_set(e, -EBADMSG, "its index has too many records");
+	records = malloc(bytes ? bytes : 1);
+	if (!records)
+		abort();
+	rc = reader_stored(r, index, range_of(sizeof(block), bytes), records, e);
+	return rc ? rc : lsmt_index_replay(records, bytes, l->main.bytes, ret, e);
+}
+
+/* Round two: tables that began before the tail, with the index that precedes them. */
+static void want_tables(struct image *i, struct wants *w)
+{
+	for (size_t n = 0; n < i->layer_count; n++) {
+		struct stream *s = &i->layers[n].main;
+		struct range at;
+		uint64_t off;
+
+		if (i->layers[n].kind == LAYER_RW || s->kind != STREAM_ZFILE)
+			continue;
+		at = zfile_index_range(&s->zinfo);
+		at.off += s->base;
+		/* Brought along by the tail read already? Then this adds nothing. */
+		if (at.off >= tail_range(s->blob).off)
+			continue;
+		off = at.off > INDEX_MARGIN_BYTES ? at.off - INDEX_MARGIN_BYTES : 0;
+		wants_add(w, s->blob, range_of(off, range_end(at) - off));
+	}
+}
+
+static int open_layers(struct reader *r, struct image *i, const struct layer_spec *specs,
+		       struct lsmt_index *indexes, struct err *e)
+{
+	_cleanup_free_ struct reader_want *owned = NULL;
+	struct wants heads = {0}, tables = {0};
+	size_t n = 0;
+	int rc;
+
+	for (n = 0; n < i->layer_count; n++) {
+		wants_add(&heads, specs[n].blob, head_range(specs[n].blob));
+		wants_add(&heads, specs[n].blob, tail_range(specs[n].blob));
+	}
+	rc = reader_fetch(r, heads.list, heads.count, e);
+	free(heads.list);
+	if (rc)
+		return rc;
+	for (n = 0; !rc && n < i->layer_count; n++) {
+		if (i->layers[n].kind != LAYER_RW)
+			rc = open_head(r, &i->layers[n], e);
+		if (rc)
+			return err_wrap(e, rc, "layer %zu (%s)", n, specs[n].blob->name);
+	}
+	want_tables(i, &tables);
+	owned = tables.list;
+	rc = reader_fetch(r, tables.list, tables.count, e);
+	if (rc)
+		return rc;
+	for (n = 0; n < i->layer_count; n++) {
+		struct layer *l = &i->layers[n];
+
+		if (l->kind == LAYER_RW) {
+			rc = open_rw(r, l, &specs[n], &indexes[n], e);
+		} else {
+			rc = open_table(r, l, e);
+			if (!rc)
+				rc = open_target(l, &specs[n], e);
+			if (!rc)
+				rc = open_index(r, l, &indexes[n], e);
+		}
+		if (rc)
+			return err_wrap(e, rc, "layer %zu (%s)", n, specs[n].blob->name);
+		l->segments = indexes[n].count;
+	}
+	return 0;
+}
+
+static int set_device_size(struct image *i, struct err *e)
+{
+	for (size_t n = i->layer_count; n-- > 0;) {
+		uint64_t v = i->layers[n].header.virtual_bytes;
+
+		if (!v)
+			continue;
+		if (v % LSMT_SECTOR_BYTES || v > 1ull << 59)
+			return err_set(e, -EBADMSG, "layer %zu (%s): impossible device size %llu", n,
+				       i->layers[n].main.blob->name, (unsigned long long)v);
+		i->bytes = v;
+		return 0;
+	}
+	return err_set(e, -EBADMSG, "no layer says how large the device is");
+}
+
+static int try_open(struct reader *r, struct image *i, const struct layer_spec *specs,
+		    struct err *e)
+{
+	struct lsmt_index *indexes = xmalloc_zero(i->layer_count, sizeof(*indexes));
+	int rc = open_layers(r, i, specs, indexes, e);
+
+	if (!rc)
+		rc = set_device_size(i, e);
+	if (!rc)
+		rc = image_map_build(indexes, i->layer_count, i->bytes, &i->map, e);
+	for (size_t n = 0; n < i->layer_count; n++)
+		lsmt_index_done(&indexes[n]);
+	free(indexes);
+	return rc;
+}
+
+static void set_layers(struct image *i, const struct layer_spec *specs)
+{
+	for (size_t n = 0; n < i->layer_count; n++) {
+		struct layer *l = &i->layers[n];
+
+		stream_done(&l->main);
+		stream_done(&l->target);
+		memset(l, 0, sizeof(*l));
+		l->kind = specs[n].kind;
+		l->main.blob = specs[n].blob;
+		l->target.blob = specs[n].target;
+	}
+}
+
+static void add_blob(struct image *i, struct blob *b)
+{
+	for (size_t n = 0; b && n < i->blob_count; n++) {
+		if (i->blobs[n] == b)
+			return;
+	}
+	if (b)
+		i->blobs[i->blob_count++] = b;
+}
+
+int image_open(struct reader *r, struct layer_spec *specs, size_t count, struct image **ret,
+	       struct err *e)
+{
+	struct image *i = xmalloc_zero(1, sizeof(*i));
+	int rc = 0;
+
+	assert(count > 0);
+	i->layers = xmalloc_zero(count, sizeof(*i->layers));
+	i->blobs = xmalloc_zero(3 * count, sizeof(struct blob *));
+	i->layer_count = count;
+	for (size_t n = 0; n < count; n++) {
+		add_blob(i, specs[n].blob);
+		add_blob(i, specs[n].target);
+		add_blob(i, specs[n].rw_index);
+	}
+	if (count > LSMT_MAX_LAYERS)
+		rc = err_set(e, -EBADMSG, "the image has %zu layers, at most %d are possible", count,
+			     LSMT_MAX_LAYERS);
+	for (int tries = 0; !rc; tries++) {
+		struct wants all = {0};
+
+		set_layers(i, specs);
+		rc = try_open(r, i, specs, e);
+		if (rc != -EBADMSG || tries)
+			break;
+		/* Perhaps the cache is corrupt, not the image: look at fresh bytes once. */
+		for (size_t n = 0; n < count; n++)
+			wants_add(&all, specs[n].blob, range_of(0, specs[n].blob->bytes));
+		if (all.count)
+			rc = 0;
+		reader_forget(r, all.list, all.count);
+		free(all.list);
+	}
+	if (rc) {
+		image_free(i);
+		return rc;
+	}
+	*ret = i;
+	return 0;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * open.h - from blobs to an image: find envelopes, tables and indexes, and merge the layers
+ *
+ * Control plane, blocks. Over the network it costs, whatever the number of layers, one parallel
+ * round for all heads and tails, and one more for what those did not cover.
+ */
+#ifndef HS_PATH_OPEN_H
+#define HS_PATH_OPEN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "image.h"
+
+struct blob;
+struct err;
+struct reader;
+
+/* One stack element to open. Blobs are taken over by image_open(), also when it fails. */
+struct layer_spec {
+	enum layer_kind kind;
+	struct blob *blob;	 /* LSMT, WARP: the layer file; RW: the data file */
+	struct blob *target;	 /* WARP: the original layer as stored */
+	uint8_t *gzip_index;	 /* WARP over gzip: gzip.meta, owned by the caller; else NULL */
+	size_t gzip_index_bytes;
+	struct blob *rw_index;	 /* RW append mode: the index file */
+};
+
+/*
+ * image_open - open all layers, bottom first
+ * Corrupt bytes that came from the cache are fetched once more before the open fails.
+ * Returns 0, -EBADMSG corrupt or not a layer (the message names it), -EOPNOTSUPP, -EIO, -ETIMEDOUT,
+ * -EACCES, -ENOENT.
+ */
+int image_open(struct reader *r, struct layer_spec *specs, size_t count, struct image **ret,
+	       struct err *e);
+
+#endif

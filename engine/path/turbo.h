@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * turbo.h - TurboOCI layers in a registry: a small archive of file system metadata and gzip index
+ * beside the original layer (overlaybd-format 7.1)
+ *
+ * The archive is fetched as a whole (a few percent of the layer) and held in memory; the original
+ * layer is read lazily.
+ */
+#ifndef HS_PATH_TURBO_H
+#define HS_PATH_TURBO_H
+
+struct err;
+struct layer_spec;
+struct oci_descriptor;
+struct resolve_env;
+struct store;
+
+/* turbo_layer - make @spec of the layer archive @d; 0, -EBADMSG, or an error of the store */
+int turbo_layer(const struct resolve_env *env, struct store *s, const struct oci_descriptor *d,
+		struct layer_spec *spec, struct err *e);
+
+#endif
