@@ -37,7 +37,8 @@ struct loop {
 	_Atomic bool stop;
 };
 
-/* First address of the program, so that a step can be named to addr2line whatever the load address. */
+/* First address of the program, so that a step can be named to addr2line whatever the load address.
+ */
 extern const char __executable_start[];
 
 void task_init(struct task *t, struct loop *l, void (*step)(struct task *t))
@@ -194,7 +195,7 @@ static bool run_tasks(struct loop *l)
 
 	for (n = 0; n < LOOP_STEPS_PER_TURN; n++) {
 		struct list *node = list_pop(&l->run);
-		void (*step)(struct task *t);
+		void (*step)(struct task * t);
 		uint64_t after;
 
 		if (!node)

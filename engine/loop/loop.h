@@ -41,8 +41,8 @@ struct timer {
 };
 
 void timer_init(struct timer *tm, struct task *t);
-void timer_arm(struct timer *tm, uint64_t at_ns); /* re-arming moves it */
-void timer_stop(struct timer *tm);		  /* harmless when not armed */
+void timer_arm(struct timer *tm, uint64_t at_ns);	     /* re-arming moves it */
+void timer_stop(struct timer *tm);			     /* harmless when not armed */
 bool timer_expired(const struct timer *tm, uint64_t now_ns); /* at_ns set and passed */
 
 /* A message to a loop; @deliver runs once on the loop thread. Belongs to the loop until then. */
@@ -69,8 +69,8 @@ void loop_post(struct loop *l, struct mail *m);
 /*
  * loop_turn - one round: submit and wait, then deliver mail, fire timers, run woken tasks
  * @wait: false = do not sleep. Never sleeps while mail, a due timer or a woken task is there, so
- * `while (!done) loop_turn(l, true)` works. Ops that the steps start are submitted by the next turn.
- * The first turn that submits ties the loop to its thread. Returns whether anything was done.
+ * `while (!done) loop_turn(l, true)` works. Ops that the steps start are submitted by the next
+ * turn. The first turn that submits ties the loop to its thread. Returns whether anything was done.
  */
 bool loop_turn(struct loop *l, bool wait);
 

@@ -2,9 +2,10 @@
 /*
  * ring_uring.c - ring.h on io_uring
  *
- * With SINGLE_ISSUER the kernel takes the thread that enables a ring for its only user, so the ring is
- * made disabled and enabled by the first call that has to enter the kernel: ring_new() may run on
- * another thread than the loop. user_data is the address of a struct op, or one of the small tags.
+ * With SINGLE_ISSUER the kernel takes the thread that enables a ring for its only user, so the ring
+ * is made disabled and enabled by the first call that has to enter the kernel: ring_new() may run
+ * on another thread than the loop. user_data is the address of a struct op, or one of the small
+ * tags.
  *
  * A kick is a write to an eventfd that is polled on the ring. A multishot poll reports every write
  * without being armed again and without anybody reading the counter; where the kernel lacks it a
@@ -51,11 +52,11 @@ static const struct {
 	unsigned int flags;
 	const char *name;
 } setups[] = {
-	{IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-		 IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
-	 "single-issuer"},
-	{IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL, "coop"},
-	{0, "plain"},
+    {IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+	 IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
+     "single-issuer"},
+    {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL, "coop"},
+    {0, "plain"},
 };
 
 #define SETUP_COUNT (sizeof(setups) / sizeof(setups[0]))
@@ -100,8 +101,8 @@ int ring_new(unsigned int entries, struct ring **ret, struct err *e)
 	for (;; i++) {
 		/* A completion queue of four times the size: overflow works, but is slow. */
 		struct io_uring_params p = {
-			.flags = setups[i].flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
-			.cq_entries = 4 * n,
+		    .flags = setups[i].flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+		    .cq_entries = 4 * n,
 		};
 
 		err = io_uring_queue_init_params(n, &r->uring, &p);
@@ -333,8 +334,8 @@ void ring_wait(struct ring *r, uint64_t deadline_ns)
 		n = io_uring_submit_and_wait(&r->uring, 1);
 	} else {
 		struct __kernel_timespec ts = {
-			.tv_sec = (int64_t)((deadline_ns - now) / NS_PER_SEC),
-			.tv_nsec = (long long)((deadline_ns - now) % NS_PER_SEC),
+		    .tv_sec = (int64_t)((deadline_ns - now) / NS_PER_SEC),
+		    .tv_nsec = (long long)((deadline_ns - now) % NS_PER_SEC),
 		};
 
 		n = io_uring_submit_and_wait_timeout(&r->uring, &cqe, 1, &ts, NULL);

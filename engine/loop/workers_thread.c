@@ -20,7 +20,7 @@ struct workers {
 	void *(*ctx_new)(void);
 	void (*ctx_free)(void *ctx);
 
-	pthread_mutex_t lock; /* all below */
+	pthread_mutex_t lock;	/* all below */
 	pthread_cond_t wanted;	/* workers wait: queue not empty, or stop */
 	pthread_cond_t started; /* workers_new() waits: a thread has its context or failed */
 	struct work *head, **tail;

@@ -22,10 +22,10 @@
 #include "log.h"
 #include "loop.h"
 
-#define POSTERS	    4
-#define POSTS_EACH  20000
-#define MANY_OPS    3000
-#define SMALL_RING  8
+#define POSTERS	   4
+#define POSTS_EACH 20000
+#define MANY_OPS   3000
+#define SMALL_RING 8
 
 static struct loop *loop_make(unsigned int entries)
 {
@@ -442,15 +442,15 @@ static void test_slow_step_is_reported(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_wake_is_idempotent),
-		cmocka_unit_test(test_timers),
-		cmocka_unit_test(test_file_io),
-		cmocka_unit_test(test_many_ops),
-		cmocka_unit_test(test_poll_and_cancel),
-		cmocka_unit_test(test_post_from_threads),
-		cmocka_unit_test(test_no_lost_kick),
-		cmocka_unit_test(test_post_to_self_and_stop),
-		cmocka_unit_test(test_slow_step_is_reported),
+	    cmocka_unit_test(test_wake_is_idempotent),
+	    cmocka_unit_test(test_timers),
+	    cmocka_unit_test(test_file_io),
+	    cmocka_unit_test(test_many_ops),
+	    cmocka_unit_test(test_poll_and_cancel),
+	    cmocka_unit_test(test_post_from_threads),
+	    cmocka_unit_test(test_no_lost_kick),
+	    cmocka_unit_test(test_post_to_self_and_stop),
+	    cmocka_unit_test(test_slow_step_is_reported),
 	};
 
 	alarm(55); /* a lost wake-up must not hang the suite */

@@ -118,8 +118,8 @@ static void test_context_failure(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_all_work_is_done),
-		cmocka_unit_test(test_context_failure),
+	    cmocka_unit_test(test_all_work_is_done),
+	    cmocka_unit_test(test_context_failure),
 	};
 
 	alarm(55);
