@@ -19,6 +19,7 @@
 #include "cache.h"
 #include "cleanup.h"
 #include "clock.h"
+#include "flight.h"
 #include "fuse.h"
 #include "image.h"
 #include "lsmt.h"
@@ -29,6 +30,7 @@
 #include "reader.h"
 #include "request.h"
 #include "resolve.h"
+#include "span.h"
 #include "text.h"
 
 #define RING_ENTRIES 256u
@@ -540,6 +542,19 @@ void hs_image_map_totals(const struct hs_image *img, uint64_t *ret_mappings, uin
 			 uint64_t *ret_zeroed)
 {
 	image_map_totals(img->image->map, ret_mappings, ret_data, ret_zeroed);
+}
+
+bool hs_image_mapping(const struct hs_image *img, size_t n, uint64_t *ret_off, uint64_t *ret_bytes,
+		      bool *ret_zeroed)
+{
+	struct map_piece mp;
+
+	if (!image_map_mapping(img->image->map, n, &mp))
+		return false;
+	*ret_off = mp.range.off;
+	*ret_bytes = mp.range.len;
+	*ret_zeroed = mp.zero;
+	return true;
 }
 
 /* --- devices -------------------------------------------------------------------------------- */

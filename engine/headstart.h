@@ -91,6 +91,13 @@ void hs_image_layer(const struct hs_image *img, size_t n, struct hs_layer_info *
 void hs_image_map_totals(const struct hs_image *img, uint64_t *ret_mappings, uint64_t *ret_data,
 			 uint64_t *ret_zeroed);
 
+/*
+ * hs_image_mapping - mapping @n of the merged map, ascending, explicit zeros included
+ * Returns false behind the last one.
+ */
+bool hs_image_mapping(const struct hs_image *img, size_t n, uint64_t *ret_off, uint64_t *ret_bytes,
+		      bool *ret_zeroed);
+
 /* What opening cost: dependent HTTP exchanges after the manifest was known, and all requests. */
 struct hs_open_cost {
 	unsigned int exchanges;
