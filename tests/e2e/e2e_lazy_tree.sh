@@ -65,7 +65,7 @@ setfattr -n user.note -v "$(printf 'v%.0s' {1..3000})" "$tree/odd/one"
 echo x >"$tree/odd/owned"
 chown 4000000000:3000000001 "$tree/odd/owned"
 chmod 6755 "$tree/odd/owned"
-truncate -s 3G "$tree/odd/sparse"
+truncate -s 200M "$tree/odd/sparse"
 echo end >>"$tree/odd/sparse"
 head -c 3000000 /dev/urandom >"$tree/odd/random"
 touch -d '1969-07-20 20:17:40.123456789 UTC' "$tree/odd/one"
@@ -84,7 +84,20 @@ chmod 600 "$tree/odd/dir/file-9"
 ln "$tree/odd/dir/file-10" "$tree/odd/hard-link-to-a-lower-layer"
 umoci --log=error repack --refresh-bundle --image "$bed/oci:nginx" "$bed/bundle"
 rm -rf --one-file-system "$bed/bundle"
+# umoci writes whole seconds; GNU tar's PAX has the rest, and files with holes
+mkdir -p "$bed/pax/pax"
+echo early >"$bed/pax/pax/early"
+echo late >"$bed/pax/pax/late"
+touch -d '1969-07-20 20:17:40.123456789 UTC' "$bed/pax/pax/early"
+touch -d '2040-02-03 04:05:06.987654321 UTC' "$bed/pax/pax/late"
+truncate -s 100M "$bed/pax/pax/holes"
+printf middle | dd of="$bed/pax/pax/holes" bs=1 seek=50000001 conv=notrunc status=none
+ln -s late "$bed/pax/pax/link"
+tar -C "$bed/pax" --format=posix --sparse --numeric-owner -cf "$bed/pax.tar" pax
+umoci --log=error raw add-layer --image "$bed/oci:nginx" "$bed/pax.tar"
 umoci --log=error unpack --image "$bed/oci:nginx" "$bed/unpacked"
+[ "$(stat -c %.Y "$bed/unpacked/rootfs/pax/early")" = -14182939.876543211 ] ||
+	{ echo "umoci lost the sub-seconds that this test is about"; exit 1; }
 
 bed_registry
 ref=docker://$bed_host/tree
