@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Make the seed corpora of the format fuzz targets out of the golden vectors.
+
+Run in tests/corpus; the results are kept in version control, so this is needed only when a
+target's input changes. Each corpus has good inputs and at least one that must be refused.
+"""
+import glob
+import gzip
+import hashlib
+import os
+import struct
+import zlib
+
+GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../golden/vectors")
+
+
+def golden(name):
+    with open(os.path.join(GOLDEN, name), "rb") as f:
+        return f.read()
+
+
+def put(target, name, data):
+    os.makedirs(target, exist_ok=True)
+    with open(os.path.join(target, name), "wb") as f:
+        f.write(data)
+
+
+def gz(data, level=6):
+    return gzip.compress(data, level, mtime=0)
+
+
+def plain_bytes(n):
+    """Compressible and reproducible."""
+    out, h = b"", hashlib.sha256(b"headstart").digest()
+    while len(out) < n:
+        h = hashlib.sha256(h).digest()
+        out += h[:7] * (1 + h[8] % 9) + h
+    return out[:n]
+
+
+def tars():
+    for name in ("base.lz4-4k.tar", "tar-plain-ustar-zfile.tar", "tar-gnu-magic.tar",
+                 "tar-checksum-bad.tar", "tar-truncated.tar"):
+        put("tar_envelope", name, golden("edge/" + name)[:4096])
+    whole = golden("zfile/odd.zstd-16k.tar")
+    put("tar_envelope", "fits.tar", whole[:1536] + bytes(len(whole) - 1536))
+
+
+def zfiles():
+    for name in ("one.lz4-4k", "one.zstd-16k", "b4097.zstd-16k", "b4096.lz4-4k", "zeros.zstd-16k"):
+        put("zfile", name, golden("zfile/%s.zfile" % name))
+    for name in ("digest-bad", "table-zero-entry", "old-no-digest", "trailer-only-truncated"):
+        put("zfile", "edge-" + name, golden("edge/zfile-%s.zfile" % name))
+
+
+def lsmts():
+    base = golden("edge/base.lsmt")
+    put("lsmt", "base", base)
+    for name in ("out-of-order", "overlap", "tag-nonzero", "zeroed-moffset-0"):
+        put("lsmt", name, golden("edge/lsmt-%s.lsmt" % name))
+    put("lsmt", "rw-index", golden("rw/rw.index"))
+
+
+def gzidxs():
+    for n, target in (("L2", "src/L2.tar.gz"), ("L3", "src/L3.tar.gz")):
+        head = struct.pack("<I", len(golden(target)))
+        put("gzidx", n, head + golden("turbo/ext4-gz.%s.gzip.meta" % n))
+    put("gzidx", "target-size", head + golden("edge/gzip-meta-target-size.gzip.meta"))
+    put("gzidx", "truncated", head + golden("edge/gzip-meta-truncated.gzip.meta"))
+
+
+def gzips():
+    data = plain_bytes(12000)
+    put("gzidx_build", "one", gz(data))
+    put("gzidx_build", "members", gz(data[:5000]) + gz(b"") + gz(data[5000:], 1) + bytes(100))
+    put("gzidx_build", "spans", gz(bytes(400000)) + gz(data, 9))
+    put("gzidx_build", "cut", gz(data)[:-5])
+    for size in (0x00, 0xFF):
+        put("unpack", "gzip-%x" % size, bytes([size]) + gz(data))
+        put("unpack", "members-%x" % size, bytes([size]) + gz(data[:100]) + gz(data) + bytes(9))
+        put("unpack", "plain-%x" % size, bytes([size]) + data[:1000])
+    put("unpack", "cut", b"\x80" + gz(data)[:-3])
+    put("unpack", "crc", b"\x80" + gz(data)[:-8] + bytes(8))
+    frame = golden("src/LC.tar.zst")
+    put("unpack", "zstd", b"\x33" + frame[:4000])
+    put("unpack", "zstd-frames", b"\x33" + bytes.fromhex("502a4d18020000000102") + frame)
+
+
+def spans():
+    """As the target takes them: from inside a stream, the window before, the bits in between."""
+    data = plain_bytes(30000)
+    for n in range(8):
+        z = zlib.compressobj(6, zlib.DEFLATED, -15)
+        head = z.compress(data[:3000 + 131 * n]) + z.flush(zlib.Z_BLOCK)
+        body = z.compress(data[3000 + 131 * n:]) + z.flush()
+        # Which bits are unused is not told here: the target tries what it is told.
+        window = data[:3000 + 131 * n][-2560:]
+        put("inflate", "bits%d" % n, bytes([n, head[-1], 0xFF, 0x3F, 20]) + window + body[:6000])
+    put("inflate", "whole", bytes([0, 0, 0xFF, 0x1F, 0]) + gz(data)[10:6000])
+    put("inflate", "members", bytes([0, 0, 0xFF, 0x0F, 0]) + gz(data[:999])[10:] + gz(data[:9000]))
+    put("inflate", "refused", bytes([0, 0, 0xFF, 0x0F, 0]) + b"\xff" * 50)
+
+
+def documents():
+    for path in sorted(glob.glob(GOLDEN + "/cfg/*.json")):
+        name = os.path.basename(path).replace(".config.v1.json", "")
+        if name.split("-")[0] in ("native", "turbo", "sealed", "trace"):
+            put("image_config", name, golden("cfg/" + os.path.basename(path)))
+    put("image_config", "refused", b'{"lowers":[{"file":"a","size":"7"}],"upper":{"index":"i"}}')
+    for name in ("trace.bin", "trace-corrupt.bin", "trace-truncated.bin"):
+        put("obd_trace", name, golden("trace/" + name))
+    digest = "sha256:" + hashlib.sha256(b"").hexdigest()
+    desc = '{"mediaType":"%s","digest":"' + digest + '","size":7%s}'
+    oci = "application/vnd.oci.image."
+    platform = ',"platform":{"os":"linux","architecture":"amd64","variant":"v2"}'
+    notes = ',"annotations":{"containerd.io/snapshot/overlaybd/version":"0.1.0"}'
+    put("oci", "manifest", ('{"schemaVersion":2,"mediaType":"%smanifest.v1+json","config":%s,"layers":'
+                            '[%s,%s]}' % (oci, desc % (oci + "config.v1+json", ""),
+                                          desc % (oci + "layer.v1.tar+gzip", ""),
+                                          desc % (oci + "layer.v1.tar", notes))).encode())
+    put("oci", "index", ('{"schemaVersion":2,"mediaType":"%sindex.v1+json","manifests":[%s,%s]}' % (
+        oci, desc % (oci + "manifest.v1+json", platform), desc % ("x", ""))).encode())
+    put("oci", "config", ('{"os":"linux","architecture":"arm64","config":{"Env":["A=1"],"Cmd":["sh"],'
+                          '"Volumes":{"/v":{}},"User":"1"},"rootfs":{"type":"layers","diff_ids":["%s"]}}'
+                          % digest).encode())
+    put("oci", "schema1", b'{"schemaVersion":1,"fsLayers":[]}')
+    put("oci", "both", ('{"schemaVersion":2,"manifests":[],"layers":[],"config":%s}'
+                        % (desc % ("t", ""))).encode())
+
+
+if __name__ == "__main__":
+    tars()
+    zfiles()
+    lsmts()
+    gzidxs()
+    gzips()
+    spans()
+    documents()
