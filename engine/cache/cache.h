@@ -4,16 +4,17 @@
  *
  * One directory, shared by any number of processes. Per blob two files: <hex>.data, sparse, blob
  * bytes at their own offsets, and <hex>.map: a header, the LIVE bitmap (mapped shared by all
- * processes; true while this boot lasts) and the SYNCED bitmap (true after power loss). One bit is one
- * CACHE_UNIT_BYTES unit, the last one may be short. The rule that everything here keeps:
+ * processes; true while this boot lasts) and the SYNCED bitmap (true after power loss). One bit is
+ * one CACHE_UNIT_BYTES unit, the last one may be short. The rule that everything here keeps:
  *
  *     a bit is never set for bytes that are not there.
  *
  * LIVE bits are set after the data write completed. SYNCED bits are written only after an
  * fdatasync of the data that began after those bits were LIVE. Opening under another boot id
- * starts LIVE from SYNCED. Eviction removes whole blobs that no process has open (flock), oldest use
- * first; when only open blobs are left the cache stops storing and says so once: readers are served
- * from the network, never hurt. See cache/README section in engine/README.md.
+ * starts LIVE from SYNCED. Eviction removes whole blobs that no process has open (flock), oldest
+ * use first; when only open blobs are left the cache stops storing and says so once: readers are
+ * served from the network, never hurt. A blob whose data could not be synced stores nothing more
+ * and starts anew when it is opened next. The order of all these writes is in presence.h.
  *
  * Thread: open, close, evict block (control plane). The rest belongs to the loop thread, except
  * cache_has() and cache_missing(), which any thread may call.
@@ -26,35 +27,36 @@
 #include <stdint.h>
 
 #include "loop.h"
+#include "presence.h"
 #include "range.h"
 
 struct err;
 struct cache;
 struct cache_blob;
 
-#define CACHE_UNIT_BYTES 4096u
-
 struct cache_stats {
 	uint64_t limit_bytes;
 	uint64_t used_bytes;	/* as of the last scan */
 	uint64_t stored_bytes;	/* written by this process */
-	uint64_t evicted_blobs;	/* by this process */
+	uint64_t evicted_blobs; /* by this process */
 	uint64_t refused_bytes; /* not stored because the cache was full or broken */
 };
 
 /*
- * cache_open - use (and create) a cache directory
+ * cache_open - use (and create) a cache directory; starts the maintenance thread
  * @limit_bytes: 0 = 90 % of what is free there now plus what the cache holds
+ * Returns 0, -errno of the file system, or what loop_new() returned.
  */
 int cache_open(const char *dir, uint64_t limit_bytes, struct cache **ret, struct err *e);
 void cache_close(struct cache *c); /* all blobs closed; NULL is fine */
 void cache_stats_get(struct cache *c, struct cache_stats *ret);
 
 /*
- * cache_blob_open - the entry of one blob, made when missing; blocks other processes' eviction of it
+ * cache_blob_open - the entry of one blob, made when missing; blocks other processes' eviction of
+ * it
  * @digest: valid sha256 text. @bytes: size of the blob; an entry of another size is replaced.
  * Within one process the same digest gives the same entry, counted.
- * Returns 0, -ENOSPC, -errno of the file system.
+ * Returns 0, -ENOSPC, -EBUSY another process holds it with another size, -errno of the file system.
  */
 int cache_blob_open(struct cache *c, const char *digest, uint64_t bytes, struct cache_blob **ret,
 		    struct err *e);
@@ -83,10 +85,7 @@ struct cache_store {
 	struct task *owner; /* woken at the end */
 	int res;	    /* 0 stored, -ENOSPC or -EIO not stored (already logged) */
 	bool busy;
-	/* the cache's own */
-	struct task task;
-	struct op op;
-	uint64_t done_bytes;
+	struct presence_write write; /* the cache's own */
 };
 
 /* cache_store - write @s->range and mark it present; loop thread @l */
@@ -95,7 +94,10 @@ void cache_store(struct loop *l, struct cache_store *s);
 /* cache_store_now - the same, blocking; control plane; 0 or negative errno */
 int cache_store_now(struct cache_blob *b, struct range r, const void *buf);
 
-/* cache_drop - forget units of @r (found corrupt): SYNCED first, then LIVE; blocks briefly */
+/*
+ * cache_drop - forget units of @r (found corrupt): SYNCED first, then LIVE
+ * Any thread; blocks while the maintenance thread writes and syncs the map.
+ */
 void cache_drop(struct cache_blob *b, struct range r);
 
 /*
@@ -115,7 +117,8 @@ int64_t cache_evict(struct cache *c);
  * cache_put_object - atomic replace
  * cache_get_name / cache_put_name - what @name (an image reference) last resolved to
  */
-int cache_get_object(struct cache *c, const char *digest, size_t max_bytes, char **ret, size_t *ret_len);
+int cache_get_object(struct cache *c, const char *digest, size_t max_bytes, char **ret,
+		     size_t *ret_len);
 int cache_put_object(struct cache *c, const char *digest, const void *p, size_t len);
 int cache_get_name(struct cache *c, const char *name, char ret_digest[static 72]);
 int cache_put_name(struct cache *c, const char *name, const char *digest);

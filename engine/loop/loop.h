@@ -55,6 +55,8 @@ struct mail {
  * loop_new - does not start a thread; 0 or what ring_new() returned
  */
 int loop_new(unsigned int entries, struct loop **ret, struct err *e);
+/* loop_allow_slow - no reader waits for this loop: its steps may block, no warning of slow ones */
+void loop_allow_slow(struct loop *l);
 void loop_free(struct loop *l); /* stopped, nothing left on it; NULL is fine */
 
 struct ring *loop_ring(struct loop *l);
