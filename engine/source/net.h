@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 struct err;
+struct imageref;
 struct net;
 
 /* All strings are copied; NULL means the default. */
@@ -44,5 +45,13 @@ struct net_stats {
 int net_new(const struct net_options *o, struct net **ret, struct err *e);
 void net_free(struct net *n); /* cancels what is in flight; NULL is fine */
 void net_stats_get(struct net *n, struct net_stats *ret);
+
+/*
+ * net_warm - open up to @conns connections to the registry of @r ahead of use
+ *
+ * Returns at once and reports nothing: each is one GET of the API's root in the background, which
+ * also teaches the registry's challenge. Only worth it right before a burst of fetches.
+ */
+void net_warm(struct net *n, const struct imageref *r, unsigned int conns);
 
 #endif
