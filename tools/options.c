@@ -19,68 +19,66 @@
 #define HELP_LEFT_MAX 30
 
 struct common_options common = {
-	.cache_dir = "/var/cache/headstart",
-	.memory_bytes = 128ull << 20,
-	.read_timeout_ns = 60ull * 1000000000ull,
-	.max_conns = 8,
-	.state_dir = "/var/lib/headstart/run",
-	.run_dir = "/run/headstart",
-	.log_level = LOG_LEVEL_WARN,
+    .cache_dir = "/var/cache/headstart",
+    .memory_bytes = 128ull << 20,
+    .read_timeout_ns = 60ull * 1000000000ull,
+    .max_conns = 8,
+    .state_dir = "/var/lib/headstart/run",
+    .run_dir = "/run/headstart",
+    .log_level = LOG_LEVEL_WARN,
 };
 
 static bool help_wanted; /* target of --help */
 
 const struct option_def registry_options[] = {
-	{"creds", 0, OPTION_SECRET, "USER:PASS", &common.creds,
-	 "credentials for the registry; @FILE reads them from FILE", NULL},
-	{"authfile", 0, OPTION_STRING, "FILE", &common.authfile,
-	 "docker or podman credentials file", "found as podman and docker do"},
-	{"cacert", 0, OPTION_STRING, "FILE", &common.cacert,
-	 "trust the certificates in FILE, and no others", NULL},
-	{"cert", 0, OPTION_STRING, "FILE", &common.cert, "client certificate", NULL},
-	{"key", 0, OPTION_STRING, "FILE", &common.key, "private key of --cert", NULL},
-	{"insecure", 0, OPTION_FLAG, NULL, &common.insecure,
-	 "plain HTTP for the named registry, and for nothing else", NULL},
-	{"hosts-dir", 0, OPTION_STRING, "DIR", &common.hosts_dir,
-	 "HOST/hosts.toml mirrors, as containerd has them", "/etc/containerd/certs.d"},
-	{"max-conns", 0, OPTION_NUMBER, "N", &common.max_conns, "connections per host", "8"},
-	{0},
+    {"creds", 0, OPTION_SECRET, "USER:PASS", &common.creds,
+     "credentials for the registry; @FILE reads them from FILE", NULL},
+    {"authfile", 0, OPTION_STRING, "FILE", &common.authfile, "docker or podman credentials file",
+     "found as podman and docker do"},
+    {"cacert", 0, OPTION_STRING, "FILE", &common.cacert,
+     "trust the certificates in FILE, and no others", NULL},
+    {"cert", 0, OPTION_STRING, "FILE", &common.cert, "client certificate", NULL},
+    {"key", 0, OPTION_STRING, "FILE", &common.key, "private key of --cert", NULL},
+    {"insecure", 0, OPTION_FLAG, NULL, &common.insecure,
+     "plain HTTP for the named registry, and for nothing else", NULL},
+    {"hosts-dir", 0, OPTION_STRING, "DIR", &common.hosts_dir,
+     "HOST/hosts.toml mirrors, as containerd has them", "/etc/containerd/certs.d"},
+    {"max-conns", 0, OPTION_NUMBER, "N", &common.max_conns, "connections per host", "8"},
+    {0},
 };
 
 const struct option_def image_options[] = {
-	{"platform", 0, OPTION_STRING, "OS/ARCH", &common.platform,
-	 "which image of a multi-platform index", "this machine's"},
-	{"pull", 0, OPTION_CHOICE, "always|missing|never", &common.pull,
-	 "when to ask the registry although the cache knows the answer", "always"},
-	{0},
+    {"platform", 0, OPTION_STRING, "OS/ARCH", &common.platform,
+     "which image of a multi-platform index", "this machine's"},
+    {"pull", 0, OPTION_CHOICE, "always|missing|never", &common.pull,
+     "when to ask the registry although the cache knows the answer", "always"},
+    {0},
 };
 
 const struct option_def engine_options[] = {
-	{"cache-dir", 0, OPTION_STRING, "DIR", &common.cache_dir, "keep fetched bytes in DIR",
-	 "/var/cache/headstart"},
-	{"cache-size", 0, OPTION_SIZE, "SIZE", &common.cache_bytes, "limit of the cache",
-	 "most of the free space"},
-	{"no-cache", 0, OPTION_FLAG, NULL, &common.no_cache, "keep nothing on disk", NULL},
-	{"memory", 0, OPTION_SIZE, "SIZE", &common.memory_bytes, "buffers of the read path",
-	 "128M"},
-	{"read-timeout", 0, OPTION_TIME, "TIME", &common.read_timeout_ns,
-	 "a read that takes longer fails", "60s"},
-	{"workers", 0, OPTION_NUMBER, "N", &common.workers, "decoding threads",
-	 "number of CPUs"},
-	{0},
+    {"cache-dir", 0, OPTION_STRING, "DIR", &common.cache_dir, "keep fetched bytes in DIR",
+     "/var/cache/headstart"},
+    {"cache-size", 0, OPTION_SIZE, "SIZE", &common.cache_bytes, "limit of the cache",
+     "most of the free space"},
+    {"no-cache", 0, OPTION_FLAG, NULL, &common.no_cache, "keep nothing on disk", NULL},
+    {"memory", 0, OPTION_SIZE, "SIZE", &common.memory_bytes, "buffers of the read path", "128M"},
+    {"read-timeout", 0, OPTION_TIME, "TIME", &common.read_timeout_ns,
+     "a read that takes longer fails", "60s"},
+    {"workers", 0, OPTION_NUMBER, "N", &common.workers, "decoding threads", "number of CPUs"},
+    {0},
 };
 
 const struct option_def run_dir_options[] = {
-	{"run-dir", 0, OPTION_STRING, "DIR", &common.run_dir,
-	 "where records of mounts and their sockets live", "/run/headstart"},
-	{0},
+    {"run-dir", 0, OPTION_STRING, "DIR", &common.run_dir,
+     "where records of mounts and their sockets live", "/run/headstart"},
+    {0},
 };
 
 const struct option_def general_options[] = {
-	{"log-level", 0, OPTION_CHOICE, "error|warn|info|debug", &common.log_level,
-	 "what to log", "warn"},
-	{"help", 'h', OPTION_FLAG, NULL, &help_wanted, "print this and exit", NULL},
-	{0},
+    {"log-level", 0, OPTION_CHOICE, "error|warn|info|debug", &common.log_level, "what to log",
+     "warn"},
+    {"help", 'h', OPTION_FLAG, NULL, &help_wanted, "print this and exit", NULL},
+    {0},
 };
 
 int options_usage(const struct command *c, const char *fmt, ...)
@@ -216,11 +214,11 @@ static int set_option(const struct command *c, const struct option_def *o, char 
 	}
 	if (r)
 		return options_usage(c, "--%s: not %s: '%s'", o->name,
-				     o->kind == OPTION_FLAG   ? "true or false" :
-				     o->kind == OPTION_CHOICE ? o->arg :
-				     o->kind == OPTION_SIZE   ? "a size like 64K or 1.5G" :
-				     o->kind == OPTION_TIME   ? "a time like 250ms or 2s" :
-								"a number",
+				     o->kind == OPTION_FLAG	? "true or false"
+				     : o->kind == OPTION_CHOICE ? o->arg
+				     : o->kind == OPTION_SIZE	? "a size like 64K or 1.5G"
+				     : o->kind == OPTION_TIME	? "a time like 250ms or 2s"
+								: "a number",
 				     v);
 	return OPTIONS_GO_ON;
 }
@@ -277,7 +275,7 @@ int options_parse(const struct command *c, int argc, char **argv, int *ret_first
 	for (int i = 1; i < argc; i++) {
 		char *a = argv[i];
 
-		if (!ended && !strcmp(a, "--") ) {
+		if (!ended && !strcmp(a, "--")) {
 			ended = true;
 			continue;
 		}
@@ -363,7 +361,8 @@ void options_help(const struct command *c, FILE *f)
 	fprintf(f, "Usage: headstart %s %s\n\n", c->name, c->usage);
 	print_wrapped(f, c->purpose, 0, 0);
 	for (const struct option_group *g = c->groups; g && g->title; g++) {
-		fprintf(f, "\n%s:\n", g->title);
+		if (*g->title)
+			fprintf(f, "\n%s:\n", g->title);
 		for (const struct option_def *o = g->options; o->name; o++) {
 			_cleanup_free_ char *left = option_left(o);
 			_cleanup_free_ char *text = NULL;
@@ -371,8 +370,8 @@ void options_help(const struct command *c, FILE *f)
 
 			if (!o->help)
 				continue;
-			text = o->standard ? text_printf("%s [%s]", o->help, o->standard) :
-					     text_dup(o->help);
+			text = o->standard ? text_printf("%s [%s]", o->help, o->standard)
+					   : text_dup(o->help);
 			fputs(left, f);
 			if (len + 2 > column)
 				fprintf(f, "\n%*s", (int)column, "");
@@ -392,21 +391,21 @@ void options_help(const struct command *c, FILE *f)
 void common_engine(struct hs_options *ret)
 {
 	*ret = (struct hs_options){
-		.cache_dir = common.no_cache ? NULL : common.cache_dir,
-		.cache_bytes = common.cache_bytes,
-		.creds = common.creds,
-		.authfile = common.authfile,
-		.cacert = common.cacert,
-		.client_cert = common.cert,
-		.client_key = common.key,
-		.hosts_dir = common.hosts_dir,
-		.insecure = common.insecure,
-		.max_conns = (unsigned int)(common.max_conns < 1024 ? common.max_conns : 1024),
-		.workers = (unsigned int)(common.workers < 1024 ? common.workers : 1024),
-		.read_timeout_ns = common.read_timeout_ns,
-		.memory_bytes = common.memory_bytes,
-		.pull = (enum hs_pull)common.pull,
-		.platform = common.platform,
+	    .cache_dir = common.no_cache ? NULL : common.cache_dir,
+	    .cache_bytes = common.cache_bytes,
+	    .creds = common.creds,
+	    .authfile = common.authfile,
+	    .cacert = common.cacert,
+	    .client_cert = common.cert,
+	    .client_key = common.key,
+	    .hosts_dir = common.hosts_dir,
+	    .insecure = common.insecure,
+	    .max_conns = (unsigned int)(common.max_conns < 1024 ? common.max_conns : 1024),
+	    .workers = (unsigned int)(common.workers < 1024 ? common.workers : 1024),
+	    .read_timeout_ns = common.read_timeout_ns,
+	    .memory_bytes = common.memory_bytes,
+	    .pull = (enum hs_pull)common.pull,
+	    .platform = common.platform,
 	};
 }
 

@@ -3,8 +3,8 @@
  * options.h - one table per command: it parses the arguments and prints --help
  *
  * A command declares a static struct command with tables of struct option_def, whose @to point at
- * its variables. Long options take "--name=VALUE" or "--name VALUE", short ones "-xVALUE", "-x VALUE"
- * and grouped flags "-it". A flag also takes "=true" and "=false". "--" ends the options.
+ * its variables. Long options take "--name=VALUE" or "--name VALUE", short ones "-xVALUE", "-x
+ * VALUE" and grouped flags "-it". A flag also takes "=true" and "=false". "--" ends the options.
  */
 #ifndef HS_TOOLS_OPTIONS_H
 #define HS_TOOLS_OPTIONS_H
@@ -22,7 +22,8 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 enum option_kind {
 	OPTION_FLAG,   /* bool */
 	OPTION_STRING, /* const char *; points into argv */
-	OPTION_SECRET, /* const char *; copied, and the text in argv is blanked: others can read it */
+	OPTION_SECRET, /* const char *; copied, and the text in argv is blanked: others can read it
+			*/
 	OPTION_SIZE,   /* uint64_t bytes: 64K, 1.5G */
 	OPTION_TIME,   /* uint64_t nanoseconds: 250ms, 2s, 1m */
 	OPTION_NUMBER, /* uint64_t decimal */
@@ -36,29 +37,30 @@ struct option_list {
 };
 
 struct option_def {
-	const char *name;      /* long, without dashes */
-	char letter;	       /* short, or 0 */
+	const char *name; /* long, without dashes */
+	char letter;	  /* short, or 0 */
 	enum option_kind kind;
-	const char *arg;       /* value as shown in --help, "DIR"; choices separated by '|' */
+	const char *arg; /* value as shown in --help, "DIR"; choices separated by '|' */
 	void *to;
-	const char *help;      /* one or two short lines of text; NULL: accepted, not shown */
-	const char *standard;  /* default as shown, "30s"; NULL: none shown */
+	const char *help;     /* one or two short lines of text; NULL: accepted, not shown */
+	const char *standard; /* default as shown, "30s"; NULL: none shown */
 };
 
 /* A table ends with an entry without a name. */
 struct option_group {
-	const char *title; /* "Options", "Registry" ... */
+	const char *title; /* "Options", "Registry" ...; "": goes on with the group before */
 	const struct option_def *options;
 };
 
 struct command {
-	const char *name;     /* "mount" */
-	const char *usage;    /* what follows the name: "[OPTIONS] IMAGE DIR" */
-	const char *purpose;  /* a paragraph; wrapped when printed */
+	const char *name;		   /* "mount" */
+	const char *usage;		   /* what follows the name: "[OPTIONS] IMAGE DIR" */
+	const char *purpose;		   /* a paragraph; wrapped when printed */
 	const struct option_group *groups; /* ends with an entry without a title */
 	const char *examples; /* lines as printed, each at most 78 columns; may be NULL */
 	const char *notes;    /* a closing paragraph; may be NULL */
-	unsigned int stop_after; /* options end behind this many operands (run IMAGE ...); 0: never */
+	unsigned int
+	    stop_after; /* options end behind this many operands (run IMAGE ...); 0: never */
 	unsigned int min_operands;
 	unsigned int max_operands; /* UINT_MAX: any number */
 };
@@ -78,7 +80,7 @@ void options_help(const struct command *c, FILE *f);
 
 /* options_usage - complain about the arguments; returns EXIT_USAGE */
 int options_usage(const struct command *c, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
+    __attribute__((format(printf, 2, 3)));
 
 /*
  * Options that several commands share; one command runs per process, so their values are one

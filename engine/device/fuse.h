@@ -2,10 +2,10 @@
 /*
  * fuse.h - a device served as one file of a FUSE file system, over raw /dev/fuse
  *
- * One task on the path's loop reads requests, as many as there are free slots; a full table or an empty
- * buffer pool leaves the rest in the kernel, whose own limit (max_background) is set to match. A
- * READ becomes one struct request; its answer is written from the request's buffer. Everything else is
- * answered at once (see fuse_proto.h).
+ * One task on the path's loop reads requests, as many as there are free slots; a full table or an
+ *empty buffer pool leaves the rest in the kernel, whose own limit (max_background) is set to match.
+ *A READ becomes one struct request; its answer is written from the request's buffer. Everything
+ *else is answered at once (see fuse_proto.h).
  *
  *	INIT -> serving -> closing (free was called) -> closed
  *	            `----> gone (unmounted: reading gives ENODEV) -> closing -> closed
@@ -33,15 +33,15 @@ struct fuse_options {
 
 /* Written by the loop, read by anybody. */
 struct fuse_stats {
-	uint64_t calls;	     /* requests of every kind */
-	uint64_t reads;	     /* READs answered */
+	uint64_t calls; /* requests of every kind */
+	uint64_t reads; /* READs answered */
 	uint64_t read_bytes;
 	uint64_t read_errors;
 	uint64_t interrupts; /* READs answered with EINTR because their reader was killed */
 	uint64_t refused;    /* malformed, unknown or forbidden calls */
 	uint64_t parked;     /* times that no slot or buffer was free */
 	uint64_t opens;
-	uint64_t openers;    /* now */
+	uint64_t openers; /* now */
 };
 
 /*

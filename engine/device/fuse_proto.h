@@ -2,11 +2,12 @@
 /*
  * fuse_proto.h - requests of the kernel's FUSE protocol, and the answers of a one-file file system
  *
- * The file system is a directory (node 1) with one read-only regular file, "disk" (node 2). Everything
- * here is a pure function over bytes. Requests are parsed with the kernel's own structures from
- * <linux/fuse.h>: both sides run on one machine, in its byte order. A request that is too short,
- * lies about its length or asks for something unknown is answered with an error; nothing that the other
- * side of /dev/fuse sends makes these functions read outside of what they were given.
+ * The file system is a directory (node 1) with one read-only regular file, "disk" (node 2).
+ * Everything here is a pure function over bytes. Requests are parsed with the kernel's own
+ * structures from <linux/fuse.h>: both sides run on one machine, in its byte order. A request that
+ * is too short, lies about its length or asks for something unknown is answered with an error;
+ * nothing that the other side of /dev/fuse sends makes these functions read outside of what they
+ * were given.
  */
 #ifndef HS_DEVICE_FUSE_PROTO_H
 #define HS_DEVICE_FUSE_PROTO_H
@@ -15,13 +16,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FUSE_DISK_NAME	   "disk"
-#define FUSE_NODE_ROOT	   1u
-#define FUSE_NODE_DISK	   2u
-#define FUSE_MAX_READ	   (1u << 20) /* 256 pages */
-#define FUSE_IN_BYTES	   65536u     /* buffer for one request */
-#define FUSE_OUT_BYTES	   4096u      /* buffer for every answer but that of a READ */
-#define FUSE_OUT_HEAD	   16u	      /* header in front of the data of a READ's answer */
+#define FUSE_DISK_NAME "disk"
+#define FUSE_NODE_ROOT 1u
+#define FUSE_NODE_DISK 2u
+#define FUSE_MAX_READ  (1u << 20) /* 256 pages */
+#define FUSE_IN_BYTES  65536u	  /* buffer for one request */
+#define FUSE_OUT_BYTES 4096u	  /* buffer for every answer but that of a READ */
+#define FUSE_OUT_HEAD  16u	  /* header in front of the data of a READ's answer */
 
 /* What the answers depend on; constant while mounted, but for what INIT agreed on. */
 struct fuse_fs {
@@ -35,13 +36,13 @@ struct fuse_call {
 	uint32_t opcode;
 	uint64_t unique;
 	uint64_t node;
-	int error;		/* 0, or the negative errno to answer with */
-	bool silent;		/* no answer is expected (FORGET, INTERRUPT) */
+	int error;   /* 0, or the negative errno to answer with */
+	bool silent; /* no answer is expected (FORGET, INTERRUPT) */
 
-	uint64_t off;		/* READ, READDIR */
-	uint32_t bytes;		/* READ, READDIR: wanted at most */
-	uint32_t flags;		/* OPEN: open(2) flags; INIT: offered */
-	const char *name;	/* LOOKUP; @name_bytes without the NUL */
+	uint64_t off;	  /* READ, READDIR */
+	uint32_t bytes;	  /* READ, READDIR: wanted at most */
+	uint32_t flags;	  /* OPEN: open(2) flags; INIT: offered */
+	const char *name; /* LOOKUP; @name_bytes without the NUL */
 	size_t name_bytes;
 	uint64_t target;	/* INTERRUPT: the request that it is about */
 	uint32_t major, minor;	/* INIT */
@@ -68,7 +69,8 @@ size_t fuse_answer(const struct fuse_fs *fs, const struct fuse_call *c, void *ou
  */
 uint32_t fuse_read_bytes(const struct fuse_call *c, uint64_t bytes);
 
-/* fuse_head - header of an answer with @data_bytes behind it, or of an error; @out: FUSE_OUT_HEAD */
+/* fuse_head - header of an answer with @data_bytes behind it, or of an error; @out: FUSE_OUT_HEAD
+ */
 void fuse_head(uint64_t unique, int error, size_t data_bytes, void *out);
 
 #endif

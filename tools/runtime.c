@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* runtime.c - see runtime.h */
+#include "runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "err.h"
+#include "log.h"
+#include "state.h"
+#include "text.h"
+
+#define MIXED_CGROUP "/sys/fs/cgroup/unified"
+
+static char *find_in_path(const char *name)
+{
+	const char *path = getenv("PATH");
+	_cleanup_free_ char *dirs = text_printf("%s:/usr/sbin:/sbin", path ? path : "/usr/bin");
+	char *save = NULL;
+
+	for (char *d = strtok_r(dirs, ":", &save); d; d = strtok_r(NULL, ":", &save)) {
+		_cleanup_free_ char *file = text_printf("%s/%s", d, name);
+		struct stat st;
+
+		if (*d == '/' && !access(file, X_OK) && !stat(file, &st) && S_ISREG(st.st_mode))
+			return steal_ptr(file);
+	}
+	return NULL;
+}
+
+int runtime_find(const char *name, char **ret, struct err *e)
+{
+	if (name && strchr(name, '/')) {
+		*ret = access(name, X_OK) ? NULL : realpath(name, NULL);
+		return *ret ? 0 : err_set(e, -ENOENT, "%s: %s", name, strerror(errno));
+	}
+	*ret = find_in_path(name ? name : "runc");
+	if (!*ret && !name)
+		*ret = find_in_path("crun");
+	return *ret ? 0
+		    : err_set(e, -ENOENT, "%s is not installed",
+			      name ? name : "neither runc nor crun");
+}
+
+static bool is_crun(const char *path)
+{
+	const char *base = strrchr(path, '/');
+
+	return !strcmp(base ? base + 1 : path, "crun");
+}
+
+void runtime_prepare(const char *path)
+{
+	if (is_crun(path) && !access(MIXED_CGROUP, F_OK) && umount2(MIXED_CGROUP, MNT_DETACH) &&
+	    errno != EINVAL)
+		log_warn("cannot hide " MIXED_CGROUP " from crun error=%s", strerror(errno));
+}
+
+static void exec_runtime(const struct record *rec, const char *const *args)
+    __attribute__((noreturn));
+
+static void exec_runtime(const struct record *rec, const char *const *args)
+{
+	_cleanup_free_ char *root = record_file(rec, "runtime");
+	const char *argv[16] = {rec->runtime, "--root", root};
+	size_t n = 3;
+	sigset_t none;
+
+	for (; *args && n < 15; args++)
+		argv[n++] = *args;
+	for (int s = 1; s < NSIG; s++)
+		(void)signal(s, SIG_DFL); /* refused for some, which are default anyway */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	execv(rec->runtime, (char *const *)argv);
+	fprintf(stderr, "headstart: %s: %s\n", rec->runtime, strerror(errno));
+	_exit(127);
+}
+
+static void quiet(int to)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int fd = 0; null >= 0 && fd <= to; fd++)
+		(void)dup2(null, fd); /* worst case: the runtime's output is seen */
+}
+
+pid_t runtime_run(const struct record *rec, const char *bundle, int null_stdin, struct err *e)
+{
+	const char *args[] = {"run", "--bundle", bundle, rec->id, NULL};
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid < 0)
+		return err_set(e, -errno, "fork: %s", strerror(errno));
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGTERM); /* which it passes on to the container */
+		if (getppid() != parent)
+			_exit(1);
+		if (null_stdin)
+			quiet(0);
+		exec_runtime(rec, args);
+	}
+	return pid;
+}
+
+static int run_quietly(const struct record *rec, const char *const *args)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return -errno;
+	if (pid == 0) {
+		quiet(2);
+		exec_runtime(rec, args);
+	}
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
+}
+
+int runtime_kill(const struct record *rec, const char *sig)
+{
+	const char *args[] = {"kill", rec->id, sig, NULL};
+
+	return run_quietly(rec, args);
+}
+
+void runtime_delete(const struct record *rec)
+{
+	const char *args[] = {"delete", "--force", rec->id, NULL};
+	_cleanup_free_ char *state = record_file(rec, "runtime");
+
+	/* fails when it is gone already, which is usual */
+	if (rec->runtime && !access(state, F_OK))
+		(void)run_quietly(rec, args);
+}
