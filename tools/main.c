@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* headstart.c - finds the subcommand; exit codes 0 ok, 1 failed, 2 usage */
+/* main.c - finds the subcommand; exit codes 0 ok, 1 failed, 2 usage */
 #include <stdio.h>
 #include <string.h>
 
