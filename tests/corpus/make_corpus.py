@@ -87,16 +87,36 @@ def gzips():
     put("unpack", "zstd-frames", b"\x33" + bytes.fromhex("502a4d18020000000102") + frame)
 
 
+def from_bit(data, k):
+    """The stream that starts at bit @k of @data, moved to a byte boundary."""
+    return (int.from_bytes(data, "little") >> k).to_bytes(len(data), "little")
+
+
 def spans():
     """As the target takes them: from inside a stream, the window before, the bits in between."""
     data = plain_bytes(30000)
-    for n in range(8):
+    want = set(range(8))
+    for at in range(2600, 20000, 13):
         z = zlib.compressobj(6, zlib.DEFLATED, -15)
-        head = z.compress(data[:3000 + 131 * n]) + z.flush(zlib.Z_BLOCK)
-        body = z.compress(data[3000 + 131 * n:]) + z.flush()
-        # Which bits are unused is not told here: the target tries what it is told.
-        window = data[:3000 + 131 * n][-2560:]
-        put("inflate", "bits%d" % n, bytes([n, head[-1], 0xFF, 0x3F, 20]) + window + body[:6000])
+        z.compress(data[:at])
+        z.flush(zlib.Z_BLOCK)
+        # the bits of the last begun byte are still in there: they come first now
+        body = z.compress(data[at:at + 2000]) + z.flush()
+        window = data[at - 2560:at]
+        for k in range(8):
+            d = zlib.decompressobj(-15, window)
+            try:
+                if d.decompress(from_bit(body, k)) != data[at:at + 2000]:
+                    continue
+            except zlib.error:
+                continue
+            bits = (8 - k) % 8
+            if bits in want:
+                want.remove(bits)
+                stream = body[1:] if bits else body
+                put("inflate", "bits%d" % bits,
+                    bytes([bits, body[0], 0xCF, 0x07, 20]) + window + stream)
+    assert not want
     put("inflate", "whole", bytes([0, 0, 0xFF, 0x1F, 0]) + gz(data)[10:6000])
     put("inflate", "members", bytes([0, 0, 0xFF, 0x0F, 0]) + gz(data[:999])[10:] + gz(data[:9000]))
     put("inflate", "refused", bytes([0, 0, 0xFF, 0x0F, 0]) + b"\xff" * 50)
