@@ -319,6 +319,16 @@ static void job_finish(struct presence_job *j, int res)
 	job_end(j, res);
 }
 
+/*
+ * SYNCED could not be written or made durable: what a read of it says and what is on disk may now
+ * differ for good, so that a later drop could believe that its bits are gone already.
+ */
+static void map_failed(struct presence_job *j, int res)
+{
+	atomic_store(j->p->unsafe, 1);
+	job_finish(j, res);
+}
+
 static void step_snapshot(struct presence_job *j)
 {
 	struct presence *p = j->p;
@@ -358,11 +368,12 @@ static void step_update(struct presence_job *j)
 
 	if (!lock(j))
 		return;
+	if (is_unsafe(p)) {
+		job_finish(j, -EIO);
+		return;
+	}
 	if (j->kind == PRESENCE_DROP) {
 		atomic_fetch_add_explicit(p->drops, 1, memory_order_acq_rel);
-	} else if (is_unsafe(p)) {
-		job_end(j, -EIO);
-		return;
 	} else if (atomic_load_explicit(p->drops, memory_order_acquire) != j->seen_drops) {
 		/* The snapshot may hold bits that a drop has taken back since. */
 		unlock(j);
@@ -397,11 +408,15 @@ static void step_read(struct presence_job *j)
 		read_more(j);
 	} else if (r < 0) {
 		job_finish(j, r);
-	} else if (!update_synced(j)) {
-		job_finish(j, 0);
-	} else {
+	} else if (update_synced(j)) {
 		j->state = JOB_WRITE;
 		map_write_more(j);
+	} else if (j->kind == PRESENCE_DROP) {
+		/* Clear in what we read, but who cleared it may have died before its fdatasync. */
+		j->state = JOB_SYNC_MAP;
+		ring_fdatasync(job_ring(j), &j->op, j->p->map_fd);
+	} else {
+		job_finish(j, 0);
 	}
 }
 
@@ -412,7 +427,7 @@ static void step_write(struct presence_job *j)
 	if (r == -EAGAIN) {
 		map_write_more(j);
 	} else if (r < 0) {
-		job_finish(j, r);
+		map_failed(j, r);
 	} else {
 		j->state = JOB_SYNC_MAP;
 		ring_fdatasync(job_ring(j), &j->op, j->p->map_fd);
@@ -423,8 +438,10 @@ static void step_sync_map(struct presence_job *j)
 {
 	if (passing(j->op.res))
 		ring_fdatasync(job_ring(j), &j->op, j->p->map_fd);
+	else if (j->op.res < 0)
+		map_failed(j, -EIO);
 	else
-		job_finish(j, j->op.res < 0 ? -EIO : 0);
+		job_finish(j, 0);
 }
 
 static void step_take_back(struct presence_job *j)
