@@ -17,6 +17,7 @@ void path_options_default(struct path_options *o)
 	*o = (struct path_options){
 		.memory_bytes = 128u << 20,
 		.workers = 2,
+		.pieces = 2048,
 		.read_timeout_ns = 60 * NS_PER_SEC,
 		.fetch_min_bytes = 128u << 10,
 		.fetch_max_bytes = 1u << 20,
@@ -48,8 +49,8 @@ int path_new(struct loop *loop, const struct path_options *o, struct path **ret,
 	p->stage_bufs = bufpool_new(o->memory_bytes / 2);
 	p->flight_bufs = bufpool_new(o->memory_bytes / 4);
 	p->reply_bufs = bufpool_new(o->memory_bytes / 4);
-	p->all_pieces = xmalloc_zero(PATH_PIECES, sizeof(struct piece));
-	for (unsigned int i = 0; i < PATH_PIECES; i++) {
+	p->all_pieces = xmalloc_zero(o->pieces, sizeof(struct piece));
+	for (unsigned int i = 0; i < o->pieces; i++) {
 		p->all_pieces[i].next = p->free_pieces;
 		p->free_pieces = &p->all_pieces[i];
 	}

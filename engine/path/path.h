@@ -23,6 +23,7 @@ struct piece;
 struct path_options {
 	uint64_t memory_bytes;	   /* buffers; default 128 MiB */
 	unsigned int workers;	   /* decoding threads, >= 1 */
+	unsigned int pieces;	   /* parts of requests under way at once; default 2048 */
 	uint64_t read_timeout_ns;  /* of one fetch with its retries */
 	uint32_t fetch_min_bytes;  /* a miss fetches at least this much of its neighbourhood */
 	uint32_t fetch_max_bytes;  /* larger needs are split over connections */

@@ -23,7 +23,6 @@
 
 struct request;
 
-#define PATH_PIECES	   2048 /* pool size of one engine */
 #define PIECE_FLIGHTS	   8	/* flights one piece holds; more are found again on the way */
 #define PIECE_INLINE_BYTES 32768u /* decoded on the loop thread: cheaper than a hand-over */
 
