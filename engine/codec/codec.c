@@ -65,8 +65,8 @@ size_t codec_bound(enum codec_id id, size_t src_bytes)
 {
 	switch (id) {
 	case CODEC_LZ4:
-		return src_bytes > LZ4_MAX_INPUT_SIZE ? SIZE_MAX :
-							(size_t)LZ4_compressBound((int)src_bytes);
+		return src_bytes > LZ4_MAX_INPUT_SIZE ? SIZE_MAX
+						      : (size_t)LZ4_compressBound((int)src_bytes);
 	case CODEC_ZSTD:
 		return ZSTD_compressBound(src_bytes);
 	}

@@ -90,7 +90,8 @@ int inflate_span(struct inflate *s, unsigned int bits, uint8_t prime_byte, const
 
 		z->next_out = next_out;
 		z->avail_out = (uint32_t)out_bytes;
-		/* after an error ISA-L hands out bytes that it never decoded: nothing of it counts */
+		/* after an error ISA-L hands out bytes that it never decoded: nothing of it counts
+		 */
 		if (isal_inflate(z) < 0)
 			return -EBADMSG;
 		out_bytes -= (size_t)(z->next_out - next_out);

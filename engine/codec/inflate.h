@@ -30,7 +30,6 @@ void inflate_free(struct inflate *s); /* NULL is fine */
  * Returns 0, -EBADMSG corrupt or @in ends before @out is full.
  */
 int inflate_span(struct inflate *s, unsigned int bits, uint8_t prime_byte, const void *window,
-		 size_t window_bytes, const void *in, size_t in_bytes, void *out,
-		 size_t out_bytes);
+		 size_t window_bytes, const void *in, size_t in_bytes, void *out, size_t out_bytes);
 
 #endif

@@ -20,11 +20,11 @@
 #include "range.h"
 #include "text.h"
 
-#define HEAD_BYTES	      4
-#define ZSTD_MAGIC	      0xFD2FB528u
-#define ZSTD_SKIPPABLE_MAGIC  0x184D2A50u
-#define ZSTD_SKIPPABLE_MASK   0xFFFFFFF0u
-#define UNPACK_PIECE_BYTES    (1u << 30) /* ISA-L counts in 32 bits */
+#define HEAD_BYTES	     4
+#define ZSTD_MAGIC	     0xFD2FB528u
+#define ZSTD_SKIPPABLE_MAGIC 0x184D2A50u
+#define ZSTD_SKIPPABLE_MASK  0xFFFFFFF0u
+#define UNPACK_PIECE_BYTES   (1u << 30) /* ISA-L counts in 32 bits */
 
 enum unpack_state {
 	UNPACK_DETECT,
@@ -210,7 +210,7 @@ int unpack_step(struct unpack *u, const uint8_t **in, size_t *in_bytes, bool eof
 
 	*ret_out_bytes = 0;
 	if (u->state == UNPACK_DETECT) {
-		while (u->head_len < HEAD_BYTES && *in_bytes > 0) {
+		while (u->head_len<HEAD_BYTES && * in_bytes> 0) {
 			u->head[u->head_len++] = *(*in)++;
 			(*in_bytes)--;
 		}

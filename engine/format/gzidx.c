@@ -85,11 +85,10 @@ static int check_point(const struct gzidx *g, size_t n, const struct header *h, 
 {
 	const struct gzidx_point *p = &g->point[n], *before = n > 0 ? p - 1 : NULL;
 	struct range window = range_of(p->win_off, p->win_bytes);
-	uint32_t window_max = g->window_algo == GZIDX_ALGO_RAW ? g->window_bytes :
-								 2 * GZIDX_WINDOW_BYTES;
+	uint32_t window_max =
+	    g->window_algo == GZIDX_ALGO_RAW ? g->window_bytes : 2 * GZIDX_WINDOW_BYTES;
 
-	if (before ? p->out_off <= before->out_off || p->in_off <= before->in_off :
-		     p->out_off != 0)
+	if (before ? p->out_off <= before->out_off || p->in_off <= before->in_off : p->out_off != 0)
 		return err_set(e, -EBADMSG, "point %zu is out of order", n);
 	if (p->bits > 7 || p->in_off < 1 || p->in_off > g->gzip_bytes ||
 	    p->out_off > g->plain_bytes)
@@ -131,11 +130,11 @@ static int fill(struct gzidx *g, uint64_t target_bytes, struct err *e)
 		const uint8_t *p = entries + n * GZIDX_ENTRY_BYTES;
 
 		g->point[n] = (struct gzidx_point){
-			.out_off = get_le64(p + GZIDX_ENTRY_OUT),
-			.in_off = get_le64(p + GZIDX_ENTRY_IN),
-			.win_off = get_le64(p + GZIDX_ENTRY_WIN),
-			.win_bytes = get_le32(p + GZIDX_ENTRY_WIN_BYTES),
-			.bits = p[GZIDX_ENTRY_BITS],
+		    .out_off = get_le64(p + GZIDX_ENTRY_OUT),
+		    .in_off = get_le64(p + GZIDX_ENTRY_IN),
+		    .win_off = get_le64(p + GZIDX_ENTRY_WIN),
+		    .win_bytes = get_le32(p + GZIDX_ENTRY_WIN_BYTES),
+		    .bits = p[GZIDX_ENTRY_BITS],
 		};
 	}
 	free(entries);

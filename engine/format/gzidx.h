@@ -19,17 +19,17 @@ struct gzidx_point {
 	uint64_t in_off;  /* first whole compressed byte behind the point */
 	uint64_t win_off; /* of the stored window in the index file */
 	uint32_t win_bytes;
-	uint8_t bits;	  /* 0..7 unused bits in the byte at in_off - 1 */
+	uint8_t bits; /* 0..7 unused bits in the byte at in_off - 1 */
 };
 
 struct gzidx {
 	uint64_t gzip_bytes;  /* of the target */
 	uint64_t plain_bytes; /* of the target, uncompressed */
 	uint32_t window_bytes;
-	uint8_t window_algo;  /* 0 raw, 1 zlib */
-	size_t count;	      /* > 0 */
+	uint8_t window_algo;	   /* 0 raw, 1 zlib */
+	size_t count;		   /* > 0 */
 	struct gzidx_point *point; /* ascending in out_off and in_off; first has out_off 0 */
-	uint8_t *file;	      /* the index file's bytes, owned: windows are read from it */
+	uint8_t *file;		   /* the index file's bytes, owned: windows are read from it */
 	size_t file_bytes;
 };
 

@@ -2,9 +2,9 @@
 /*
  * gzidx_build.c - gzip.meta made from a whole gzip file
  *
- * zlib is asked to stop at every deflate block boundary, which ISA-L cannot do. The first boundary at
- * least a span behind the last point becomes the next one. Members follow each other as one output;
- * zeros behind the last member are fill.
+ * zlib is asked to stop at every deflate block boundary, which ISA-L cannot do. The first boundary
+ * at least a span behind the last point becomes the next one. Members follow each other as one
+ * output; zeros behind the last member are fill.
  */
 #include "gzidx.h"
 

@@ -58,7 +58,8 @@ static int parse_lowers(const cJSON *root, struct image_config *c, struct err *e
 		return err_set(e, -EBADMSG, "\"lowers\" has %d layers, at most %d are possible",
 			       count, LSMT_MAX_LAYERS);
 	c->lowers = xmalloc_zero((size_t)count + 1, sizeof(*c->lowers));
-	cJSON_ArrayForEach(item, array) {
+	cJSON_ArrayForEach(item, array)
+	{
 		size_t n = c->lower_count++;
 
 		r = parse_lower(item, &c->lowers[n], e);

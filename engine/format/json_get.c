@@ -118,8 +118,7 @@ int json_get_bool(const cJSON *o, const char *key, bool *ret, struct err *e)
 	return 0;
 }
 
-int json_get_strings(const cJSON *o, const char *key, char ***ret, size_t *ret_count,
-		     struct err *e)
+int json_get_strings(const cJSON *o, const char *key, char ***ret, size_t *ret_count, struct err *e)
 {
 	cJSON *array, *item;
 	size_t n = 0;
@@ -128,15 +127,15 @@ int json_get_strings(const cJSON *o, const char *key, char ***ret, size_t *ret_c
 
 	if (r < 0)
 		return r;
-	cJSON_ArrayForEach(item, array) {
+	cJSON_ArrayForEach(item, array)
+	{
 		if (!cJSON_IsString(item))
 			return wrong(e, key, "an array of strings");
 		n++;
 	}
 	list = xmalloc_zero(n + 1, sizeof(*list));
 	n = 0;
-	cJSON_ArrayForEach(item, array)
-		list[n++] = text_dup(item->valuestring);
+	cJSON_ArrayForEach(item, array) list[n++] = text_dup(item->valuestring);
 	*ret = list;
 	if (ret_count)
 		*ret_count = n;

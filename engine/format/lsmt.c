@@ -14,8 +14,8 @@
 #include "text.h"
 
 static const uint8_t MAGIC[24] = {
-	'L',  'S',  'M',  'T',	0x00, 0x01, 0x02, 0x00, 0x65, 0x7E, 0x63, 0xD2,
-	0x94, 0x44, 0x08, 0x4C, 0xA2, 0xD2, 0xC8, 0xEC, 0x4F, 0xCF, 0xAE, 0x8A,
+    'L',  'S',	'M',  'T',  0x00, 0x01, 0x02, 0x00, 0x65, 0x7E, 0x63, 0xD2,
+    0x94, 0x44, 0x08, 0x4C, 0xA2, 0xD2, 0xC8, 0xEC, 0x4F, 0xCF, 0xAE, 0x8A,
 };
 
 enum {
@@ -31,9 +31,9 @@ enum {
 	FIELD_USER_TAG = 134,
 };
 
-#define STRUCT_BYTES	390u
-#define USER_TAG_BYTES	256u
-#define UUID_ZERO	"00000000-0000-0000-0000-000000000000"
+#define STRUCT_BYTES	 390u
+#define USER_TAG_BYTES	 256u
+#define UUID_ZERO	 "00000000-0000-0000-0000-000000000000"
 #define DEVICE_MAX_BYTES (1ull << 59)
 
 static bool uuid_valid(const uint8_t *s)
@@ -174,7 +174,8 @@ static int check_record(struct lsmt_record *rec, enum lsmt_kind kind, uint8_t ta
 				       rec->moff);
 	} else if (!data_inside(rec, data_end)) {
 		return err_set(e, -EBADMSG,
-			       "lsmt index: record at sector %" PRIu64 " is mapped outside the data",
+			       "lsmt index: record at sector %" PRIu64
+			       " is mapped outside the data",
 			       rec->off);
 	}
 	return 0;
@@ -199,7 +200,8 @@ int lsmt_index_parse(const struct lsmt_header *trailer, enum lsmt_kind kind, con
 		if (rec.off < next) {
 			lsmt_index_done(&i);
 			return err_set(e, -EBADMSG,
-				       "lsmt index: record %" PRIu64 " overlaps or is out of order", n);
+				       "lsmt index: record %" PRIu64 " overlaps or is out of order",
+				       n);
 		}
 		next = rec.off + rec.len;
 		r = check_record(&rec, kind, tag_base, data_end, e);
@@ -263,11 +265,11 @@ static uint64_t run_flush(const struct run *r, uint64_t end_sector, uint8_t *out
 
 	for (uint64_t done = 0; done < r->len; n++) {
 		struct lsmt_record rec = {
-			.off = r->off + done,
-			.len = (uint32_t)min_u64(r->len - done, LSMT_RECORD_MAX_SECTORS),
-			.moff = r->zeroed ? end_sector : r->moff + done,
-			.tag = r->tag,
-			.zeroed = r->zeroed,
+		    .off = r->off + done,
+		    .len = (uint32_t)min_u64(r->len - done, LSMT_RECORD_MAX_SECTORS),
+		    .moff = r->zeroed ? end_sector : r->moff + done,
+		    .tag = r->tag,
+		    .zeroed = r->zeroed,
 		};
 
 		if (out)
@@ -291,11 +293,11 @@ static uint64_t encode_runs(const struct lsmt_segment *seg, size_t count, uint64
 		n += run_flush(&run, end_sector, out ? out + n * LSMT_RECORD_BYTES : NULL);
 		if (i < count)
 			run = (struct run){
-				.off = seg[i].off / LSMT_SECTOR_BYTES,
-				.moff = seg[i].moff / LSMT_SECTOR_BYTES,
-				.len = seg[i].len / LSMT_SECTOR_BYTES,
-				.tag = seg[i].tag,
-				.zeroed = seg[i].zeroed,
+			    .off = seg[i].off / LSMT_SECTOR_BYTES,
+			    .moff = seg[i].moff / LSMT_SECTOR_BYTES,
+			    .len = seg[i].len / LSMT_SECTOR_BYTES,
+			    .tag = seg[i].tag,
+			    .zeroed = seg[i].zeroed,
 			};
 	}
 	return n;
@@ -311,8 +313,8 @@ static bool encodable(const struct lsmt_segment *s, uint64_t next, uint64_t end_
 		return true;
 	if (s->moff % LSMT_SECTOR_BYTES || s->moff > DEVICE_MAX_BYTES)
 		return false;
-	return s->tag != 0 ||
-	       (s->moff >= LSMT_HEADER_BYTES && range_inside(range_of(s->moff, s->len), end_of_data));
+	return s->tag != 0 || (s->moff >= LSMT_HEADER_BYTES &&
+			       range_inside(range_of(s->moff, s->len), end_of_data));
 }
 
 int lsmt_index_encode(const struct lsmt_segment *seg, size_t count, uint64_t end_of_data,
@@ -326,8 +328,10 @@ int lsmt_index_encode(const struct lsmt_segment *seg, size_t count, uint64_t end
 		return err_set(e, -EINVAL, "lsmt index: data ends at %" PRIu64, end_of_data);
 	for (size_t i = 0; i < count; i++) {
 		if (!encodable(&seg[i], next, end_of_data))
-			return err_set(e, -EINVAL,
-				       "lsmt index: segment %zu is misaligned, out of order or out of bounds", i);
+			return err_set(
+			    e, -EINVAL,
+			    "lsmt index: segment %zu is misaligned, out of order or out of bounds",
+			    i);
 		next = seg[i].off + seg[i].len;
 	}
 	real = encode_runs(seg, count, end_sector, NULL);

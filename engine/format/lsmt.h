@@ -28,11 +28,11 @@ struct err;
 
 /* One mapping of device bytes. All offsets and lengths are multiples of 512. */
 struct lsmt_segment {
-	uint64_t off;	 /* on the device */
-	uint64_t moff;	 /* in the layer (tag 0) or, warp layers, in the target (tag 1) */
-	uint32_t len;	 /* bytes, > 0, <= 16383 sectors */
-	uint8_t tag;	 /* 0; warp: 0 = fs metadata in this file, 1 = remote data */
-	bool zeroed;	 /* reads as zeros; moff is meaningless */
+	uint64_t off;  /* on the device */
+	uint64_t moff; /* in the layer (tag 0) or, warp layers, in the target (tag 1) */
+	uint32_t len;  /* bytes, > 0, <= 16383 sectors */
+	uint8_t tag;   /* 0; warp: 0 = fs metadata in this file, 1 = remote data */
+	bool zeroed;   /* reads as zeros; moff is meaningless */
 };
 
 struct lsmt_header {
@@ -40,7 +40,7 @@ struct lsmt_header {
 	uint64_t index_offset; /* bytes */
 	uint64_t index_count;  /* records, padding included */
 	uint64_t virtual_bytes;
-	char uuid[LSMT_UUID_BYTES];   /* 36 characters and NUL, or all zero digits */
+	char uuid[LSMT_UUID_BYTES]; /* 36 characters and NUL, or all zero digits */
 	char parent[LSMT_UUID_BYTES];
 	char user_tag[257];
 };

@@ -30,11 +30,11 @@ static inline bool lsmt_record_get(const uint8_t *p, struct lsmt_record *ret)
 	uint64_t w0 = get_le64(p), w1 = get_le64(p + 8);
 
 	*ret = (struct lsmt_record){
-		.off = w0 & LSMT_INVALID_OFFSET,
-		.len = (uint32_t)(w0 >> 50),
-		.moff = w1 & ((1ull << 55) - 1),
-		.zeroed = w1 >> 55 & 1,
-		.tag = (uint8_t)(w1 >> 56),
+	    .off = w0 & LSMT_INVALID_OFFSET,
+	    .len = (uint32_t)(w0 >> 50),
+	    .moff = w1 & ((1ull << 55) - 1),
+	    .zeroed = w1 >> 55 & 1,
+	    .tag = (uint8_t)(w1 >> 56),
 	};
 	return ret->off != LSMT_INVALID_OFFSET;
 }
@@ -49,11 +49,11 @@ static inline void lsmt_record_put(const struct lsmt_record *r, uint8_t *out)
 static inline struct lsmt_segment lsmt_record_segment(const struct lsmt_record *r)
 {
 	return (struct lsmt_segment){
-		.off = r->off * LSMT_SECTOR_BYTES,
-		.moff = r->moff * LSMT_SECTOR_BYTES,
-		.len = r->len * LSMT_SECTOR_BYTES,
-		.tag = r->tag,
-		.zeroed = r->zeroed,
+	    .off = r->off * LSMT_SECTOR_BYTES,
+	    .moff = r->moff * LSMT_SECTOR_BYTES,
+	    .len = r->len * LSMT_SECTOR_BYTES,
+	    .tag = r->tag,
+	    .zeroed = r->zeroed,
 	};
 }
 

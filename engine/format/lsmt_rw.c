@@ -191,7 +191,8 @@ int lsmt_index_sparse(const struct range *extents, size_t count, uint64_t virtua
 		return err_set(e, -EBADMSG, "lsmt: device of %" PRIu64 " bytes", virtual_bytes);
 	file = range_of(LSMT_HEADER_BYTES, virtual_bytes);
 	for (size_t n = 0; n < count; n++) {
-		if (!range_checked(extents[n]) || (n > 0 && extents[n].off < range_end(extents[n - 1])))
+		if (!range_checked(extents[n]) ||
+		    (n > 0 && extents[n].off < range_end(extents[n - 1])))
 			return err_set(e, -EINVAL, "lsmt: extents are out of order");
 		total += range_clip(extents[n], file).len / record_max + 2;
 	}
@@ -209,9 +210,9 @@ int lsmt_index_sparse(const struct range *extents, size_t count, uint64_t virtua
 			uint64_t len = min_u64(end - off, record_max);
 
 			i.seg[i.count++] = (struct lsmt_segment){
-				.off = off - LSMT_HEADER_BYTES,
-				.moff = off,
-				.len = (uint32_t)len,
+			    .off = off - LSMT_HEADER_BYTES,
+			    .moff = off,
+			    .len = (uint32_t)len,
 			};
 			off += len;
 		}

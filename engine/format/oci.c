@@ -46,12 +46,13 @@ static int parse_annotations(const cJSON *j, struct oci_descriptor *d, struct er
 	if (r < 0 || !o)
 		return r;
 	d->annotations = xmalloc_zero((size_t)cJSON_GetArraySize(o) + 1, sizeof(*d->annotations));
-	cJSON_ArrayForEach(item, o) {
+	cJSON_ArrayForEach(item, o)
+	{
 		if (!cJSON_IsString(item))
 			return err_set(e, -EBADMSG, "\"annotations\" holds something not a string");
 		d->annotations[d->annotation_count++] = (struct oci_annotation){
-			.key = text_dup(item->string),
-			.value = text_dup(item->valuestring),
+		    .key = text_dup(item->string),
+		    .value = text_dup(item->valuestring),
 		};
 	}
 	return 0;
@@ -78,8 +79,7 @@ static int parse_descriptor(const cJSON *j, struct oci_descriptor *d, struct err
 		return err_set(e, -EBADMSG, "not a descriptor");
 	if ((r = json_get_string(j, "mediaType", &d->media_type, e)) < 0 ||
 	    (r = json_get_digest(j, "digest", &d->digest, e)) < 0 ||
-	    (r = json_get_uint(j, "size", &size, e)) < 0 ||
-	    (r = parse_annotations(j, d, e)) < 0 ||
+	    (r = json_get_uint(j, "size", &size, e)) < 0 || (r = parse_annotations(j, d, e)) < 0 ||
 	    (r = json_get_object(j, "platform", &platform, e)) < 0)
 		return r;
 	if (platform && (r = parse_platform(platform, &d->platform, e)) < 0)
@@ -106,7 +106,8 @@ static int parse_descriptors(const cJSON *root, const char *key, size_t max,
 		return err_set(e, -EBADMSG, "\"%s\" has %zu entries, at most %zu are accepted", key,
 			       count, max);
 	*ret = xmalloc_zero(count + 1, sizeof(**ret));
-	cJSON_ArrayForEach(item, array) {
+	cJSON_ArrayForEach(item, array)
+	{
 		size_t n = (*ret_count)++;
 
 		r = parse_descriptor(item, &(*ret)[n], e);
@@ -190,8 +191,8 @@ static int fill_manifest(const cJSON *root, struct oci_manifest *m, struct err *
 	r = parse_descriptors(root, "layers", OCI_MAX_LAYERS, &m->layers, &m->layer_count, e);
 	if (r < 0)
 		return r;
-	m->docker = m->media_type ? strcmp(m->media_type, DOCKER_TYPE_MANIFEST) == 0 :
-				    strcmp(m->config.media_type, DOCKER_TYPE_CONFIG) == 0;
+	m->docker = m->media_type ? strcmp(m->media_type, DOCKER_TYPE_MANIFEST) == 0
+				  : strcmp(m->config.media_type, DOCKER_TYPE_CONFIG) == 0;
 	return 0;
 }
 
@@ -280,8 +281,7 @@ static int member_names(const cJSON *o, const char *key, char ***ret, struct err
 	if (r < 0)
 		return r;
 	*ret = xmalloc_zero((size_t)cJSON_GetArraySize(object) + 1, sizeof(**ret));
-	cJSON_ArrayForEach(item, object)
-		(*ret)[n++] = text_dup(item->string);
+	cJSON_ArrayForEach(item, object)(*ret)[n++] = text_dup(item->string);
 	return 0;
 }
 

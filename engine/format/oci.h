@@ -19,16 +19,16 @@ struct err;
 #define OCI_MAX_LAYERS	       1024
 #define OCI_MAX_MANIFESTS      1024
 
-#define OCI_TYPE_MANIFEST    "application/vnd.oci.image.manifest.v1+json"
-#define OCI_TYPE_INDEX	     "application/vnd.oci.image.index.v1+json"
-#define OCI_TYPE_CONFIG	     "application/vnd.oci.image.config.v1+json"
-#define OCI_TYPE_LAYER	     "application/vnd.oci.image.layer.v1.tar"
-#define OCI_TYPE_LAYER_GZIP  "application/vnd.oci.image.layer.v1.tar+gzip"
-#define OCI_TYPE_LAYER_ZSTD  "application/vnd.oci.image.layer.v1.tar+zstd"
-#define DOCKER_TYPE_MANIFEST "application/vnd.docker.distribution.manifest.v2+json"
-#define DOCKER_TYPE_LIST     "application/vnd.docker.distribution.manifest.list.v2+json"
-#define DOCKER_TYPE_CONFIG   "application/vnd.docker.container.image.v1+json"
-#define DOCKER_TYPE_LAYER    "application/vnd.docker.image.rootfs.diff.tar"
+#define OCI_TYPE_MANIFEST      "application/vnd.oci.image.manifest.v1+json"
+#define OCI_TYPE_INDEX	       "application/vnd.oci.image.index.v1+json"
+#define OCI_TYPE_CONFIG	       "application/vnd.oci.image.config.v1+json"
+#define OCI_TYPE_LAYER	       "application/vnd.oci.image.layer.v1.tar"
+#define OCI_TYPE_LAYER_GZIP    "application/vnd.oci.image.layer.v1.tar+gzip"
+#define OCI_TYPE_LAYER_ZSTD    "application/vnd.oci.image.layer.v1.tar+zstd"
+#define DOCKER_TYPE_MANIFEST   "application/vnd.docker.distribution.manifest.v2+json"
+#define DOCKER_TYPE_LIST       "application/vnd.docker.distribution.manifest.list.v2+json"
+#define DOCKER_TYPE_CONFIG     "application/vnd.docker.container.image.v1+json"
+#define DOCKER_TYPE_LAYER      "application/vnd.docker.image.rootfs.diff.tar"
 #define DOCKER_TYPE_LAYER_GZIP "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 #define OBD_ANNOTATION_DIGEST  "containerd.io/snapshot/overlaybd/blob-digest"

@@ -17,10 +17,10 @@
 static const struct {
 	const char *machine, *architecture, *variant;
 } MACHINES[] = {
-	{"x86_64", "amd64", NULL},    {"i686", "386", NULL},	    {"i386", "386", NULL},
-	{"aarch64", "arm64", "v8"},   {"armv7l", "arm", "v7"},	    {"armv6l", "arm", "v6"},
-	{"riscv64", "riscv64", NULL}, {"ppc64le", "ppc64le", NULL}, {"s390x", "s390x", NULL},
-	{"loongarch64", "loong64", NULL},
+    {"x86_64", "amd64", NULL},	      {"i686", "386", NULL},	    {"i386", "386", NULL},
+    {"aarch64", "arm64", "v8"},	      {"armv7l", "arm", "v7"},	    {"armv6l", "arm", "v6"},
+    {"riscv64", "riscv64", NULL},     {"ppc64le", "ppc64le", NULL}, {"s390x", "s390x", NULL},
+    {"loongarch64", "loong64", NULL},
 };
 
 static bool part_valid(const char *s, size_t len)
@@ -52,9 +52,9 @@ int oci_platform_parse(const char *text, struct oci_platform *ret, struct err *e
 	if (n < 2)
 		return err_set(e, -EINVAL, "platform names no architecture");
 	*ret = (struct oci_platform){
-		.os = text_printf("%.*s", (int)len[0], part[0]),
-		.architecture = text_printf("%.*s", (int)len[1], part[1]),
-		.variant = n == 3 ? text_printf("%.*s", (int)len[2], part[2]) : NULL,
+	    .os = text_printf("%.*s", (int)len[0], part[0]),
+	    .architecture = text_printf("%.*s", (int)len[1], part[1]),
+	    .variant = n == 3 ? text_printf("%.*s", (int)len[2], part[2]) : NULL,
 	};
 	return 0;
 }
@@ -74,9 +74,9 @@ void oci_platform_host(struct oci_platform *ret)
 		variant = MACHINES[n].variant;
 	}
 	*ret = (struct oci_platform){
-		.os = text_dup("linux"),
-		.architecture = text_dup(architecture),
-		.variant = text_dup(variant),
+	    .os = text_dup("linux"),
+	    .architecture = text_dup(architecture),
+	    .variant = text_dup(variant),
 	};
 }
 

@@ -190,7 +190,8 @@ int tar_envelope_parse(const void *head, size_t head_bytes, uint64_t blob_bytes,
 	}
 	if (!range_inside(payload, blob_bytes))
 		return err_set(e, -EBADMSG,
-			       "tar envelope: payload of %" PRIu64 " bytes does not fit a blob of %" PRIu64,
+			       "tar envelope: payload of %" PRIu64
+			       " bytes does not fit a blob of %" PRIu64,
 			       payload.len, blob_bytes);
 	*ret_payload = payload;
 	return 1;

@@ -18,8 +18,8 @@
 #include "text.h"
 
 static const uint8_t MAGIC[24] = {
-	'Z', 'F', 'i', 'l', 'e', 0,   1,   0,	't', 'u', 'j', 'i',
-	'.', 'y', 'y', 'f', '@', 'A', 'l', 'i', 'b', 'a', 'b', 'a',
+    'Z', 'F', 'i', 'l', 'e', 0,	  1,   0,   't', 'u', 'j', 'i',
+    '.', 'y', 'y', 'f', '@', 'A', 'l', 'i', 'b', 'a', 'b', 'a',
 };
 
 enum {
@@ -83,16 +83,16 @@ static void decode(const uint8_t *p, struct zfile_info *i)
 	uint64_t flags = flags_of(p);
 
 	*i = (struct zfile_info){
-		.index_offset = get_le64(p + FIELD_INDEX_OFFSET),
-		.block_count = get_le64(p + FIELD_INDEX_COUNT),
-		.original_bytes = get_le64(p + FIELD_ORIGINAL),
-		.index_crc = get_le32(p + FIELD_INDEX_CRC),
-		.block_bytes = get_le32(p + FIELD_BLOCK_BYTES),
-		.dict_bytes = get_le32(p + FIELD_DICT_BYTES),
-		.codec = (enum codec_id)p[FIELD_ALGO],
-		.verify = p[FIELD_VERIFY] != 0,
-		.has_crc = flags & FLAG_DIGEST,
-		.final = (flags & FLAG_HEADER) && (flags & FLAG_OVERWRITTEN),
+	    .index_offset = get_le64(p + FIELD_INDEX_OFFSET),
+	    .block_count = get_le64(p + FIELD_INDEX_COUNT),
+	    .original_bytes = get_le64(p + FIELD_ORIGINAL),
+	    .index_crc = get_le32(p + FIELD_INDEX_CRC),
+	    .block_bytes = get_le32(p + FIELD_BLOCK_BYTES),
+	    .dict_bytes = get_le32(p + FIELD_DICT_BYTES),
+	    .codec = (enum codec_id)p[FIELD_ALGO],
+	    .verify = p[FIELD_VERIFY] != 0,
+	    .has_crc = flags & FLAG_DIGEST,
+	    .final = (flags & FLAG_HEADER) && (flags & FLAG_OVERWRITTEN),
 	};
 }
 
@@ -123,8 +123,7 @@ static int check(const struct zfile_info *i, uint64_t limit, const char *what, s
 	return 0;
 }
 
-int zfile_parse_header(const void *p512, uint64_t file_bytes, struct zfile_info *ret,
-		       struct err *e)
+int zfile_parse_header(const void *p512, uint64_t file_bytes, struct zfile_info *ret, struct err *e)
 {
 	const uint8_t *p = p512;
 	struct zfile_info i;
@@ -161,8 +160,8 @@ int zfile_parse_trailer(const void *p512, uint64_t file_bytes, struct zfile_info
 
 	if (file_bytes < 2 * ZFILE_HEADER_BYTES)
 		return err_set(e, -EBADMSG, "zfile: too short for a trailer");
-	if (memcmp(p, MAGIC, sizeof(MAGIC)) != 0 || (flags & FLAG_HEADER) ||
-	    !(flags & FLAG_DATA) || !(flags & FLAG_SEALED))
+	if (memcmp(p, MAGIC, sizeof(MAGIC)) != 0 || (flags & FLAG_HEADER) || !(flags & FLAG_DATA) ||
+	    !(flags & FLAG_SEALED))
 		return err_set(e, -EBADMSG, "zfile: no trailer at the end of the file");
 	/* No digest check: overlaybd's reader has none, and blobs with a wrong one are accepted. */
 	decode(p, &i);
@@ -204,16 +203,16 @@ int zfile_table_new(const struct zfile_info *i, const void *table, struct zfile_
 		if (len <= least || len > ZFILE_STORED_BYTES_MAX) {
 			zfile_table_free(t);
 			return err_set(e, -EBADMSG,
-				       "zfile table: block %" PRIu64 " of %" PRIu32 " stored bytes", n,
-				       len);
+				       "zfile table: block %" PRIu64 " of %" PRIu32 " stored bytes",
+				       n, len);
 		}
 		pos += len;
 	}
 	if (pos != i->index_offset) {
 		zfile_table_free(t);
 		return err_set(e, -EBADMSG,
-			       "zfile table: blocks end at %" PRIu64 ", index starts at %" PRIu64, pos,
-			       i->index_offset);
+			       "zfile table: blocks end at %" PRIu64 ", index starts at %" PRIu64,
+			       pos, i->index_offset);
 	}
 	*ret = t;
 	return 0;

@@ -27,16 +27,16 @@ struct err;
 
 /* What header or trailer say; immutable after parsing. */
 struct zfile_info {
-	uint64_t index_offset;	/* bytes */
-	uint64_t block_count;	/* table entries; == ceil(original_bytes / block_bytes) */
+	uint64_t index_offset; /* bytes */
+	uint64_t block_count;  /* table entries; == ceil(original_bytes / block_bytes) */
 	uint64_t original_bytes;
-	uint32_t index_crc;	/* of the table; checked when has_crc */
-	uint32_t block_bytes;	/* uncompressed, power of two */
-	uint32_t dict_bytes;	/* blocks start at 512 + dict_bytes; no dictionary is supported != 0 */
+	uint32_t index_crc;   /* of the table; checked when has_crc */
+	uint32_t block_bytes; /* uncompressed, power of two */
+	uint32_t dict_bytes; /* blocks start at 512 + dict_bytes; no dictionary is supported != 0 */
 	enum codec_id codec;
-	bool verify;		/* a 4-byte CRC follows every block */
-	bool has_crc;		/* flag bit 4: digest and index_crc are meaningful */
-	bool final;		/* header only: index fields are valid, no trailer needed */
+	bool verify;  /* a 4-byte CRC follows every block */
+	bool has_crc; /* flag bit 4: digest and index_crc are meaningful */
+	bool final;   /* header only: index fields are valid, no trailer needed */
 };
 
 /* zfile_detect - whether @p (at least 512 bytes) starts a ZFile: magic and header bit */

@@ -3,8 +3,8 @@
  * map.c - merge of the layers' indexes
  *
  * Two sorted maps are laid over each other in one pass; layers are paired off like a merge sort, so
- * that a stack of k layers costs log k passes. A segment is cut where an upper one hides it and never
- * fused again: the mappings are those that upstream's own merge makes.
+ * that a stack of k layers costs log k passes. A segment is cut where an upper one hides it and
+ * never fused again: the mappings are those that upstream's own merge makes.
  */
 #include "map.h"
 
@@ -101,12 +101,12 @@ static struct mappings from_layer(const struct lsmt_index *layer, size_t number,
 	for (size_t i = 0; i < layer->count; i++) {
 		const struct lsmt_segment *s = &layer->seg[i];
 		struct mapping m = {
-			.off = s->off,
-			.moff = s->zeroed ? 0 : s->moff,
-			.len = s->len,
-			.layer = (uint8_t)number,
-			.tag = s->tag,
-			.zeroed = s->zeroed,
+		    .off = s->off,
+		    .moff = s->zeroed ? 0 : s->moff,
+		    .len = s->len,
+		    .layer = (uint8_t)number,
+		    .tag = s->tag,
+		    .zeroed = s->zeroed,
 		};
 
 		if (s->off >= device_bytes)
@@ -118,8 +118,8 @@ static struct mappings from_layer(const struct lsmt_index *layer, size_t number,
 }
 
 /* Layers [first, first+count) as one; empty and too large when the limit is passed. */
-static int merge(const struct lsmt_index *layers, size_t first, size_t count,
-		 uint64_t device_bytes, struct mappings *ret, struct err *e)
+static int merge(const struct lsmt_index *layers, size_t first, size_t count, uint64_t device_bytes,
+		 struct mappings *ret, struct err *e)
 {
 	struct mappings lower, upper;
 	size_t half = count / 2;
@@ -156,8 +156,8 @@ int image_map_build(const struct lsmt_index *layers, size_t layer_count, uint64_
 	int r = 0;
 
 	if (layer_count > LSMT_MAX_LAYERS)
-		return err_set(e, -EINVAL, "image: %zu layers, at most %d are possible", layer_count,
-			       LSMT_MAX_LAYERS);
+		return err_set(e, -EINVAL, "image: %zu layers, at most %d are possible",
+			       layer_count, LSMT_MAX_LAYERS);
 	if (layer_count > 0)
 		r = merge(layers, 0, layer_count, device_bytes, &all, e);
 	if (r < 0)
@@ -201,11 +201,11 @@ static size_t find(const struct image_map *m, uint64_t off)
 static struct map_piece piece_of(const struct mapping *m)
 {
 	return (struct map_piece){
-		.range = range_of(m->off, m->len),
-		.zero = m->zeroed,
-		.layer = m->layer,
-		.tag = m->tag,
-		.moff = m->moff,
+	    .range = range_of(m->off, m->len),
+	    .zero = m->zeroed,
+	    .layer = m->layer,
+	    .tag = m->tag,
+	    .moff = m->moff,
 	};
 }
 
@@ -229,8 +229,8 @@ struct map_piece image_map_next(const struct image_map *m, struct range r)
 	p = piece_of(&m->all.m[n]);
 	if (p.range.off > r.off)
 		return (struct map_piece){
-			.range = range_of(r.off, p.range.off - r.off),
-			.zero = true,
+		    .range = range_of(r.off, p.range.off - r.off),
+		    .zero = true,
 		};
 	while (range_end(p.range) < range_end(r) && ++n < m->all.count &&
 	       continues(&p, &m->all.m[n]))

@@ -18,11 +18,11 @@ struct err;
 
 /* One run of the device. A run that no layer maps, or that a layer zeroes, is zero. */
 struct map_piece {
-	struct range range;   /* on the device */
+	struct range range; /* on the device */
 	bool zero;
-	uint8_t layer;	      /* index into the layers, 0 = bottom; when !zero */
-	uint8_t tag;	      /* 0: the layer's own file, 1: its target (warp) */
-	uint64_t moff;	      /* where range.off lies in that file */
+	uint8_t layer; /* index into the layers, 0 = bottom; when !zero */
+	uint8_t tag;   /* 0: the layer's own file, 1: its target (warp) */
+	uint64_t moff; /* where range.off lies in that file */
 };
 
 struct image_map;

@@ -16,7 +16,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Returns the length or -1; *ret_cut when there was more than fits. */
-static long run(const uint8_t *in, size_t bytes, size_t step, size_t room, uint8_t *out, bool *ret_cut)
+static long run(const uint8_t *in, size_t bytes, size_t step, size_t room, uint8_t *out,
+		bool *ret_cut)
 {
 	struct unpack *u = unpack_new();
 	size_t fed = 0, made = 0;

@@ -76,7 +76,8 @@ static void test_traces(void **state)
 		if (strcmp(row->expected, "valid") == 0) {
 			assert_int_equal(r, 0);
 			assert_int_equal(count, strtoul(row->mappings, NULL, 10));
-			assert_int_equal(obd_trace_encode(rec, count, &again, &again_bytes, NULL), 0);
+			assert_int_equal(obd_trace_encode(rec, count, &again, &again_bytes, NULL),
+					 0);
 			assert_int_equal(again_bytes, bytes);
 			free(again);
 			free(rec);
@@ -105,9 +106,8 @@ static void test_trace_text(void **state)
 	while ((line = strsep(&at, "\n")) && *line) {
 		uint64_t layer, len, off;
 
-		assert_int_equal(sscanf(line, "R\t%" SCNu64 "\t%" SCNu64 "\t%" SCNu64, &layer, &len,
-					&off),
-				 3);
+		assert_int_equal(
+		    sscanf(line, "R\t%" SCNu64 "\t%" SCNu64 "\t%" SCNu64, &layer, &len, &off), 3);
 		assert_true(n < count);
 		assert_int_equal(rec[n].layer, layer);
 		assert_int_equal(rec[n].range.len, len);
@@ -134,7 +134,8 @@ static int layer_load(const char *name, enum lsmt_kind kind, struct layer *l)
 	l->p = golden_layer(name, &l->bytes);
 	if (!l->p || l->bytes < 2 * LSMT_HEADER_BYTES ||
 	    lsmt_parse_header(l->p, &l->header, NULL) < 0 ||
-	    lsmt_parse_trailer(l->p + l->bytes - LSMT_HEADER_BYTES, l->bytes, &l->trailer, NULL) < 0)
+	    lsmt_parse_trailer(l->p + l->bytes - LSMT_HEADER_BYTES, l->bytes, &l->trailer, NULL) <
+		0)
 		return -EBADMSG;
 	return lsmt_index_parse(&l->trailer, kind, l->p + l->trailer.index_offset, &l->index, NULL);
 }
@@ -287,7 +288,8 @@ static void test_rw_replay(void **state)
 	assert_int_equal(lsmt_parse_header(data, &h, NULL), 0);
 	device = h.virtual_bytes;
 	assert_int_equal(device, 64 << 20);
-	assert_int_equal(lsmt_index_replay(index + 4096, index_bytes - 4096, data_bytes, &i, NULL), 0);
+	assert_int_equal(lsmt_index_replay(index + 4096, index_bytes - 4096, data_bytes, &i, NULL),
+			 0);
 	want = xmalloc_zero(1, device);
 	got = xmalloc_zero(1, device);
 	while ((line = strsep(&at, "\n")) && *line) {
@@ -391,8 +393,8 @@ static void test_rewrite_blob(void **state)
 static void check_turbo(const char *meta, const char *target, const char *plain_name, bool packed)
 {
 	_cleanup_free_ char *index_name = text_printf("turbo/%s.gzip.meta", meta);
-	_cleanup_free_ char *fs = text_printf("turbo/%s.%.*s.fs.meta", meta,
-					      (int)strcspn(meta, "-"), meta);
+	_cleanup_free_ char *fs =
+	    text_printf("turbo/%s.%.*s.fs.meta", meta, (int)strcspn(meta, "-"), meta);
 	size_t index_bytes, gz_bytes, plain_bytes = 0;
 	uint8_t *index, *gz, *plain, window[32768];
 	struct inflate *s;
@@ -471,11 +473,11 @@ static void test_turbo_broken(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_zfiles),	       cmocka_unit_test(test_traces),
-		cmocka_unit_test(test_trace_text),     cmocka_unit_test(test_native_configs),
-		cmocka_unit_test(test_rw_replay),      cmocka_unit_test(test_reencode),
-		cmocka_unit_test(test_rewrite_blob),   cmocka_unit_test(test_turbo),
-		cmocka_unit_test(test_turbo_broken),
+	    cmocka_unit_test(test_zfiles),	 cmocka_unit_test(test_traces),
+	    cmocka_unit_test(test_trace_text),	 cmocka_unit_test(test_native_configs),
+	    cmocka_unit_test(test_rw_replay),	 cmocka_unit_test(test_reencode),
+	    cmocka_unit_test(test_rewrite_blob), cmocka_unit_test(test_turbo),
+	    cmocka_unit_test(test_turbo_broken),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,8 +41,7 @@ uint8_t *golden_zfile(const uint8_t *p, size_t bytes, size_t *ret_bytes)
 
 	if (!zfile_detect(p, bytes) || zfile_parse_header(p, bytes, &i, NULL) < 0)
 		return NULL;
-	if (!i.final &&
-	    zfile_parse_trailer(p + bytes - ZFILE_HEADER_BYTES, bytes, &i, NULL) < 0)
+	if (!i.final && zfile_parse_trailer(p + bytes - ZFILE_HEADER_BYTES, bytes, &i, NULL) < 0)
 		return NULL;
 	if (zfile_table_new(&i, p + i.index_offset, &t, NULL) < 0)
 		return NULL;
@@ -102,13 +101,13 @@ const struct golden_row *golden_manifest(void)
 			exit(1);
 		}
 		rows[n++] = (struct golden_row){
-			.name = field[0],
-			.kind = field[1],
-			.expected = field[2],
-			.size = field[4],
-			.image_sha256 = field[5],
-			.mapped_sha256 = field[6],
-			.mappings = field[7],
+		    .name = field[0],
+		    .kind = field[1],
+		    .expected = field[2],
+		    .size = field[4],
+		    .image_sha256 = field[5],
+		    .mapped_sha256 = field[6],
+		    .mappings = field[7],
 		};
 	}
 	return rows;

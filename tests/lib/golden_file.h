@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* golden_file.h - the unpacked golden vectors, by name; failures end the test program */
-#ifndef HS_TESTS_GOLDEN_FILE_H
-#define HS_TESTS_GOLDEN_FILE_H
+#ifndef HS_LIB_GOLDEN_FILE_H
+#define HS_LIB_GOLDEN_FILE_H
 
 #include <stddef.h>
 #include <stdint.h>

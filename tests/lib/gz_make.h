@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gz_make.h - gzip files whose deflate blocks start at every bit offset */
-#ifndef HS_TESTS_GZ_MAKE_H
-#define HS_TESTS_GZ_MAKE_H
+#ifndef HS_LIB_GZ_MAKE_H
+#define HS_LIB_GZ_MAKE_H
 
 #include <stddef.h>
 #include <stdint.h>

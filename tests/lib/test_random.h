@@ -4,8 +4,8 @@
  *
  * The seed is the clock's, or HEADSTART_TEST_SEED; it is printed at the start.
  */
-#ifndef HS_TESTS_TEST_RANDOM_H
-#define HS_TESTS_TEST_RANDOM_H
+#ifndef HS_LIB_TEST_RANDOM_H
+#define HS_LIB_TEST_RANDOM_H
 
 #include <stddef.h>
 #include <stdint.h>

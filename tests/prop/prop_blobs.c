@@ -63,9 +63,9 @@ static void test_zfile(void **state)
 	for (int round = 0; round < 150; round++) {
 		size_t bytes = test_random_below(&rnd, round % 10 ? 60000 : 600000), len, back_len;
 		struct zfile_info i = {
-			.block_bytes = 4096u << test_random_below(&rnd, 4),
-			.codec = test_random_below(&rnd, 2) ? CODEC_LZ4 : CODEC_ZSTD,
-			.verify = true,
+		    .block_bytes = 4096u << test_random_below(&rnd, 4),
+		    .codec = test_random_below(&rnd, 2) ? CODEC_LZ4 : CODEC_ZSTD,
+		    .verify = true,
 		};
 		uint8_t *plain = malloc(bytes + 1), *file, *back;
 		bool final = test_random_below(&rnd, 2);
@@ -78,8 +78,8 @@ static void test_zfile(void **state)
 		assert_memory_equal(back, plain, bytes);
 		free(back);
 		/*
-		 * One flipped bit: refused, or the same bytes (a header or trailer that is not the one
-		 * in use; the trailer's digest is not checked, as upstream does not).
+		 * One flipped bit: refused, or the same bytes (a header or trailer that is not the
+		 * one in use; the trailer's digest is not checked, as upstream does not).
 		 */
 		for (int k = 0; k < 20; k++) {
 			size_t at = test_random_below(&rnd, len);
@@ -112,7 +112,8 @@ static void test_tar(void **state)
 		n += n == 0;
 		tar_envelope_head(n, head);
 		assert_int_equal(tar_envelope_parse(head, sizeof(head),
-						    1536 + n + tar_envelope_tail_bytes(n), &r, NULL),
+						    1536 + n + tar_envelope_tail_bytes(n), &r,
+						    NULL),
 				 1);
 		assert_int_equal(r.len, n);
 	}
@@ -215,7 +216,8 @@ static void test_unpack(void **state)
 			room = 1 + test_random_below(&rnd, 9000);
 			if (room > bytes + 1 - made)
 				room = bytes + 1 - made;
-			r = unpack_step(u, &p, &left, fed == gz_bytes, out + made, room, &got, NULL);
+			r = unpack_step(u, &p, &left, fed == gz_bytes, out + made, room, &got,
+					NULL);
 			fed -= left;
 			made += got;
 			assert_true(made <= bytes);
@@ -233,10 +235,10 @@ static void test_unpack(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_zfile),
-		cmocka_unit_test(test_tar),
-		cmocka_unit_test(test_gzip_index),
-		cmocka_unit_test(test_unpack),
+	    cmocka_unit_test(test_zfile),
+	    cmocka_unit_test(test_tar),
+	    cmocka_unit_test(test_gzip_index),
+	    cmocka_unit_test(test_unpack),
 	};
 
 	rnd = test_random_start("prop_blobs");

@@ -43,10 +43,10 @@ static struct lsmt_index random_layer(bool warp)
 		struct lsmt_segment *s = &l.seg[l.count++];
 
 		*s = (struct lsmt_segment){
-			.off = at * S,
-			.len = (uint32_t)(len * S),
-			.zeroed = test_random_below(&rnd, 4) == 0,
-			.tag = warp && test_random_below(&rnd, 2),
+		    .off = at * S,
+		    .len = (uint32_t)(len * S),
+		    .zeroed = test_random_below(&rnd, 4) == 0,
+		    .tag = warp && test_random_below(&rnd, 2),
 		};
 		if (s->tag)
 			s->zeroed = false;
@@ -82,7 +82,8 @@ static void assert_cells(const struct cell *want, const struct cell *got)
 {
 	for (unsigned int n = 0; n < SECTORS; n++)
 		if (memcmp(&want[n], &got[n], sizeof(*want)) != 0)
-			fail_msg("sector %u: kind %d layer %d at %llu, expected kind %d layer %d at %llu",
+			fail_msg("sector %u: kind %d layer %d at %llu, expected kind %d layer %d "
+				 "at %llu",
 				 n, got[n].kind, got[n].layer, (unsigned long long)got[n].moff,
 				 want[n].kind, want[n].layer, (unsigned long long)want[n].moff);
 }
@@ -107,12 +108,11 @@ static void test_encode_decode(void **state)
 						   &h.index_count, NULL),
 				 0);
 		assert_int_equal(h.index_count % LSMT_PAD_RECORDS, 0);
-		assert_int_equal(lsmt_index_encode(l.seg, l.count, h.index_offset, &again, &count, NULL),
-				 0);
+		assert_int_equal(
+		    lsmt_index_encode(l.seg, l.count, h.index_offset, &again, &count, NULL), 0);
 		assert_memory_equal(records, again, count * LSMT_RECORD_BYTES);
-		assert_int_equal(lsmt_index_parse(&h, warp ? LSMT_WARP : LSMT_NORMAL, records, &back,
-						  NULL),
-				 0);
+		assert_int_equal(
+		    lsmt_index_parse(&h, warp ? LSMT_WARP : LSMT_NORMAL, records, &back, NULL), 0);
 		assert_true(back.count <= l.count);
 		memset(want, 0, sizeof(want));
 		memset(got, 0, sizeof(got));
@@ -140,7 +140,8 @@ static void test_replay(void **state)
 		memset(got, 0, sizeof(got));
 		for (size_t n = 0; n < count; n++) {
 			uint64_t off = test_random_below(&rnd, SECTORS);
-			uint64_t len = test_random_below(&rnd, test_random_below(&rnd, 3) ? 12 : 500);
+			uint64_t len =
+			    test_random_below(&rnd, test_random_below(&rnd, 3) ? 12 : 500);
 			struct lsmt_segment s = {.off = off * S,
 						 .len = (uint32_t)(len * S),
 						 .moff = (8 + test_random_below(&rnd, 90000)) * S,
@@ -149,7 +150,7 @@ static void test_replay(void **state)
 
 			put_le64(records + 16 * n, off | len << 50);
 			put_le64(records + 16 * n + 8, s.moff / S | (uint64_t)s.zeroed << 55 |
-							       test_random_below(&rnd, 256) << 56);
+							   test_random_below(&rnd, 256) << 56);
 			paint(want, &single, 0);
 		}
 		assert_int_equal(lsmt_index_replay(records, count * 16 + test_random_below(&rnd, 2),
@@ -173,10 +174,8 @@ static void read_map(const struct image_map *m, struct range r, struct cell *dev
 		assert_int_equal(p.range.off, r.off);
 		assert_in_range(p.range.len, 1, r.len);
 		for (uint64_t k = 0; !p.zero && k < p.range.len / S; k++)
-			dev[p.range.off / S + k] = (struct cell){.kind = 2,
-								 .layer = p.layer,
-								 .tag = p.tag,
-								 .moff = p.moff / S + k};
+			dev[p.range.off / S + k] = (struct cell){
+			    .kind = 2, .layer = p.layer, .tag = p.tag, .moff = p.moff / S + k};
 		r.off += p.range.len;
 		r.len -= p.range.len;
 	}
@@ -261,10 +260,10 @@ static void test_sparse(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_encode_decode),
-		cmocka_unit_test(test_replay),
-		cmocka_unit_test(test_map),
-		cmocka_unit_test(test_sparse),
+	    cmocka_unit_test(test_encode_decode),
+	    cmocka_unit_test(test_replay),
+	    cmocka_unit_test(test_map),
+	    cmocka_unit_test(test_sparse),
 	};
 
 	rnd = test_random_start("prop_layers");

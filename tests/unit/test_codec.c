@@ -84,11 +84,15 @@ static void test_codec_round(void **state)
 			m = codec_encode(c, ids[k], 3, plain, len, again, sizeof(again));
 			assert_int_equal(n, m);
 			assert_memory_equal(packed, again, n);
-			assert_int_equal(codec_decode(c, ids[k], packed, n, back, sizeof(back)), len);
+			assert_int_equal(codec_decode(c, ids[k], packed, n, back, sizeof(back)),
+					 len);
 			assert_memory_equal(plain, back, len);
-			assert_int_equal(codec_decode(c, ids[k], packed, n, back, len - 1), -EBADMSG);
-			assert_int_equal(codec_decode(c, ids[k], packed, n - 1, back, len), -EBADMSG);
-			assert_int_equal(codec_encode(c, ids[k], 3, plain, len, packed, 1), -ENOSPC);
+			assert_int_equal(codec_decode(c, ids[k], packed, n, back, len - 1),
+					 -EBADMSG);
+			assert_int_equal(codec_decode(c, ids[k], packed, n - 1, back, len),
+					 -EBADMSG);
+			assert_int_equal(codec_encode(c, ids[k], 3, plain, len, packed, 1),
+					 -ENOSPC);
 		}
 		assert_int_equal(codec_decode(c, ids[k], "\xff\xff\xff\xff\xff", 5, back, 100),
 				 -EBADMSG);
@@ -314,11 +318,11 @@ static void test_unpack_golden(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_crc_golden),	cmocka_unit_test(test_digest),
-		cmocka_unit_test(test_codec_round),	cmocka_unit_test(test_codec_deterministic),
-		cmocka_unit_test(test_codec_names),	cmocka_unit_test(test_unpack_gzip),
-		cmocka_unit_test(test_unpack_zstd),	cmocka_unit_test(test_unpack_plain),
-		cmocka_unit_test(test_inflate_members), cmocka_unit_test(test_unpack_golden),
+	    cmocka_unit_test(test_crc_golden),	    cmocka_unit_test(test_digest),
+	    cmocka_unit_test(test_codec_round),	    cmocka_unit_test(test_codec_deterministic),
+	    cmocka_unit_test(test_codec_names),	    cmocka_unit_test(test_unpack_gzip),
+	    cmocka_unit_test(test_unpack_zstd),	    cmocka_unit_test(test_unpack_plain),
+	    cmocka_unit_test(test_inflate_members), cmocka_unit_test(test_unpack_golden),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,8 +19,8 @@
 #include "obd_trace.h"
 #include "oci.h"
 
-#define D1 "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-#define D2 "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+#define D1	       "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+#define D2	       "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 #define CHAIN_OF_D1_D2 "sha256:dd8ddd90bdf3ccbd91abd3f399218c9d93e91246734fab743933f42048ac3e2c"
 
 static int config(const char *json, struct image_config **c, struct err *e)
@@ -33,13 +33,14 @@ static void test_config(void **state)
 	struct image_config *c;
 
 	(void)state;
-	assert_int_equal(config("{\"repoBlobUrl\":\"https://h/v2/r/blobs\",\"lowers\":["
-				"{\"file\":\"\",\"digest\":\"" D1 "\",\"size\":77,\"dir\":\"/d\"},"
-				"{\"file\":\"f\",\"targetFile\":\"t\",\"gzipIndex\":\"g\",\"x\":[1]}],"
-				"\"upper\":{\"index\":\"i\",\"data\":\"d\",\"vsize\":64},"
-				"\"resultFile\":null,\"download\":{\"enable\":true}} \n",
-				&c, NULL),
-			 0);
+	assert_int_equal(
+	    config("{\"repoBlobUrl\":\"https://h/v2/r/blobs\",\"lowers\":["
+		   "{\"file\":\"\",\"digest\":\"" D1 "\",\"size\":77,\"dir\":\"/d\"},"
+		   "{\"file\":\"f\",\"targetFile\":\"t\",\"gzipIndex\":\"g\",\"x\":[1]}],"
+		   "\"upper\":{\"index\":\"i\",\"data\":\"d\",\"vsize\":64},"
+		   "\"resultFile\":null,\"download\":{\"enable\":true}} \n",
+		   &c, NULL),
+	    0);
 	assert_string_equal(c->repo_blob_url, "https://h/v2/r/blobs");
 	assert_int_equal(c->lower_count, 2);
 	assert_null(c->lowers[0].file);
@@ -66,28 +67,28 @@ static void test_config_refused(void **state)
 	static const struct {
 		const char *json, *says;
 	} bad[] = {
-		{"", "JSON"},
-		{"{", "JSON"},
-		{"[]", "object"},
-		{"{\"lowers\":[{\"file\":\"a\"}]} x", "after the end"},
-		{"{}", "lowers"},
-		{"{\"lowers\":{}}", "lowers"},
-		{"{\"lowers\":[\"a\"]}", "lowers"},
-		{"{\"lowers\":[{\"size\":1}]}", "none of"},
-		{"{\"lowers\":[{\"file\":1}]}", "file"},
-		{"{\"lowers\":[{\"digest\":\"sha256:../../x\"}]}", "digest"},
-		{"{\"lowers\":[{\"file\":\"a\",\"size\":-1}]}", "size"},
-		{"{\"lowers\":[{\"file\":\"a\",\"size\":1.5}]}", "size"},
-		{"{\"lowers\":[{\"file\":\"a\",\"size\":1e300}]}", "size"},
-		{"{\"lowers\":[{\"file\":\"a\",\"size\":\"7\"}]}", "size"},
-		{"{\"lowers\":[{\"file\":\"a\"}],\"upper\":{\"index\":\"i\"}}", "only one"},
-		{"{\"lowers\":[{\"file\":\"a\"}],\"upper\":7}", "upper"},
-		{"{\"lowers\":[{\"file\":\"a\"}],\"accelerationLayer\":\"yes\"}", "accelerationLayer"},
-		{"{\"lowers\":[{\"file\":\"a\"}],\"accelerationLayer\":true}", "dir"},
-		{"{\"lowers\":[{\"dir\":\"a\"}],\"accelerationLayer\":true}", "lowers"},
-		{"{\"lowers\":[{\"file\":\"a\"},{\"dir\":\"d\"}],\"accelerationLayer\":true,"
-		 "\"recordTracePath\":\"t\"}",
-		 "exclude"},
+	    {"", "JSON"},
+	    {"{", "JSON"},
+	    {"[]", "object"},
+	    {"{\"lowers\":[{\"file\":\"a\"}]} x", "after the end"},
+	    {"{}", "lowers"},
+	    {"{\"lowers\":{}}", "lowers"},
+	    {"{\"lowers\":[\"a\"]}", "lowers"},
+	    {"{\"lowers\":[{\"size\":1}]}", "none of"},
+	    {"{\"lowers\":[{\"file\":1}]}", "file"},
+	    {"{\"lowers\":[{\"digest\":\"sha256:../../x\"}]}", "digest"},
+	    {"{\"lowers\":[{\"file\":\"a\",\"size\":-1}]}", "size"},
+	    {"{\"lowers\":[{\"file\":\"a\",\"size\":1.5}]}", "size"},
+	    {"{\"lowers\":[{\"file\":\"a\",\"size\":1e300}]}", "size"},
+	    {"{\"lowers\":[{\"file\":\"a\",\"size\":\"7\"}]}", "size"},
+	    {"{\"lowers\":[{\"file\":\"a\"}],\"upper\":{\"index\":\"i\"}}", "only one"},
+	    {"{\"lowers\":[{\"file\":\"a\"}],\"upper\":7}", "upper"},
+	    {"{\"lowers\":[{\"file\":\"a\"}],\"accelerationLayer\":\"yes\"}", "accelerationLayer"},
+	    {"{\"lowers\":[{\"file\":\"a\"}],\"accelerationLayer\":true}", "dir"},
+	    {"{\"lowers\":[{\"dir\":\"a\"}],\"accelerationLayer\":true}", "lowers"},
+	    {"{\"lowers\":[{\"file\":\"a\"},{\"dir\":\"d\"}],\"accelerationLayer\":true,"
+	     "\"recordTracePath\":\"t\"}",
+	     "exclude"},
 	};
 
 	(void)state;
@@ -128,14 +129,14 @@ static void test_config_layers(void **state)
 #define DESC(t, d) "{\"mediaType\":\"" t "\",\"digest\":\"" d "\",\"size\":5}"
 #define MANIFEST                                                                                   \
 	"{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_MANIFEST "\",\"config\":" DESC(           \
-		OCI_TYPE_CONFIG, D1) ",\"layers\":[" DESC(OCI_TYPE_LAYER_GZIP, D2) "]}"
+	    OCI_TYPE_CONFIG, D1) ",\"layers\":[" DESC(OCI_TYPE_LAYER_GZIP, D2) "]}"
 
 static void test_manifest(void **state)
 {
 	static const char docker[] = "{\"schemaVersion\":2,\"config\":" DESC(
-		DOCKER_TYPE_CONFIG, D1) ",\"layers\":[{\"mediaType\":\"x\",\"digest\":\"" D2
-					"\",\"size\":9007199254740992,\"annotations\":{\"a\":\"b\","
-					"\"" OBD_ANNOTATION_VERSION "\":\"0.1.0\"}}]}";
+	    DOCKER_TYPE_CONFIG, D1) ",\"layers\":[{\"mediaType\":\"x\",\"digest\":\"" D2
+				    "\",\"size\":9007199254740992,\"annotations\":{\"a\":\"b\","
+				    "\"" OBD_ANNOTATION_VERSION "\":\"0.1.0\"}}]}";
 	struct oci_manifest *m;
 	enum oci_kind kind;
 
@@ -163,22 +164,22 @@ static void test_manifest_refused(void **state)
 		const char *json;
 		int code;
 	} bad[] = {
-		{"", -EBADMSG},
-		{"{}", -EBADMSG},
-		{"{\"schemaVersion\":1,\"fsLayers\":[]}", -EOPNOTSUPP},
-		{"{\"schemaVersion\":3,\"config\":{},\"layers\":[]}", -EBADMSG},
-		{"{\"schemaVersion\":2,\"layers\":[]}", -EBADMSG},
-		{"{\"schemaVersion\":2,\"config\":{},\"layers\":[]}", -EBADMSG},
-		{"{\"schemaVersion\":2,\"config\":" DESC("t", D1) "}", -EBADMSG},
-		{"{\"schemaVersion\":2,\"config\":" DESC("t", D1) ",\"layers\":{}}", -EBADMSG},
-		{"{\"schemaVersion\":2,\"config\":" DESC("t", D1) ",\"layers\":[1]}", -EBADMSG},
-		{"{\"schemaVersion\":2,\"config\":" DESC("t", "sha256:0") ",\"layers\":[]}", -EBADMSG},
-		{"{\"schemaVersion\":2,\"config\":" DESC("t", D1) ",\"layers\":[],\"manifests\":[]}",
-		 -EBADMSG},
-		{"{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_INDEX "\",\"config\":" DESC("t", D1)
-		 ",\"layers\":[]}",
-		 -EBADMSG},
-		{"{\"schemaVersion\":2,\"manifests\":[]}", -EBADMSG},
+	    {"", -EBADMSG},
+	    {"{}", -EBADMSG},
+	    {"{\"schemaVersion\":1,\"fsLayers\":[]}", -EOPNOTSUPP},
+	    {"{\"schemaVersion\":3,\"config\":{},\"layers\":[]}", -EBADMSG},
+	    {"{\"schemaVersion\":2,\"layers\":[]}", -EBADMSG},
+	    {"{\"schemaVersion\":2,\"config\":{},\"layers\":[]}", -EBADMSG},
+	    {"{\"schemaVersion\":2,\"config\":" DESC("t", D1) "}", -EBADMSG},
+	    {"{\"schemaVersion\":2,\"config\":" DESC("t", D1) ",\"layers\":{}}", -EBADMSG},
+	    {"{\"schemaVersion\":2,\"config\":" DESC("t", D1) ",\"layers\":[1]}", -EBADMSG},
+	    {"{\"schemaVersion\":2,\"config\":" DESC("t", "sha256:0") ",\"layers\":[]}", -EBADMSG},
+	    {"{\"schemaVersion\":2,\"config\":" DESC("t", D1) ",\"layers\":[],\"manifests\":[]}",
+	     -EBADMSG},
+	    {"{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_INDEX
+	     "\",\"config\":" DESC("t", D1) ",\"layers\":[]}",
+	     -EBADMSG},
+	    {"{\"schemaVersion\":2,\"manifests\":[]}", -EBADMSG},
 	};
 
 	(void)state;
@@ -211,12 +212,10 @@ static const struct oci_descriptor *pick(const struct oci_index *i, const char *
 static void test_index(void **state)
 {
 	static const char json[] =
-		"{\"schemaVersion\":2,\"manifests\":[" ENTRY(D1, "unknown", "unknown", "") "," ENTRY(
-			D1, "linux", "arm", ",\"variant\":\"v6\"") "," ENTRY(D2, "linux", "arm64",
-									     "") "," ENTRY(D1,
-											   "linux",
-											   "amd64",
-											   "") "]}";
+	    "{\"schemaVersion\":2,\"manifests\":[" ENTRY(D1, "unknown", "unknown", "") "," ENTRY(
+		D1, "linux", "arm",
+		",\"variant\":\"v6\"") "," ENTRY(D2, "linux", "arm64",
+						 "") "," ENTRY(D1, "linux", "amd64", "") "]}";
 	static const char bare[] = "{\"schemaVersion\":2,\"manifests\":[" DESC("t", D2) "]}";
 	struct oci_index *i;
 	enum oci_kind kind;
@@ -242,7 +241,8 @@ static void test_index(void **state)
 
 static void test_platform(void **state)
 {
-	static const char *const bad[] = {"", "linux", "linux/", "/amd64", "a/b/c/d", "a/b/", "a b/c"};
+	static const char *const bad[] = {"",	     "linux", "linux/", "/amd64",
+					  "a/b/c/d", "a/b/",  "a b/c"};
 	struct oci_platform p;
 
 	(void)state;
@@ -262,10 +262,11 @@ static void test_platform(void **state)
 static void test_image_config(void **state)
 {
 	static const char json[] =
-		"{\"os\":\"linux\",\"architecture\":\"amd64\",\"rootfs\":{\"type\":\"layers\","
-		"\"diff_ids\":[\"" D1 "\",\"" D2 "\"]},\"config\":{\"Env\":[\"A=b\"],"
-		"\"Entrypoint\":null,\"Cmd\":[\"sh\",\"-c\",\"x\"],\"User\":\"1:2\",\"Volumes\":{\"/v\":{}},"
-		"\"WorkingDir\":\"\",\"StopSignal\":\"SIGQUIT\"},\"history\":[{}]}";
+	    "{\"os\":\"linux\",\"architecture\":\"amd64\",\"rootfs\":{\"type\":\"layers\","
+	    "\"diff_ids\":[\"" D1 "\",\"" D2 "\"]},\"config\":{\"Env\":[\"A=b\"],"
+	    "\"Entrypoint\":null,\"Cmd\":[\"sh\",\"-c\",\"x\"],\"User\":\"1:2\",\"Volumes\":{\"/"
+	    "v\":{}},"
+	    "\"WorkingDir\":\"\",\"StopSignal\":\"SIGQUIT\"},\"history\":[{}]}";
 	static const char bare[] = "{\"rootfs\":{\"diff_ids\":[]}}";
 	static const char *const bad[] = {"{}", "{\"rootfs\":{\"diff_ids\":[\"x\"]}}",
 					  "{\"rootfs\":{\"diff_ids\":[5]}}",
@@ -418,11 +419,16 @@ static void test_gzidx_fields(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_config),	       cmocka_unit_test(test_config_refused),
-		cmocka_unit_test(test_config_layers),  cmocka_unit_test(test_manifest),
-		cmocka_unit_test(test_manifest_refused), cmocka_unit_test(test_index),
-		cmocka_unit_test(test_platform),       cmocka_unit_test(test_image_config),
-		cmocka_unit_test(test_trace),	       cmocka_unit_test(test_gzidx_fields),
+	    cmocka_unit_test(test_config),
+	    cmocka_unit_test(test_config_refused),
+	    cmocka_unit_test(test_config_layers),
+	    cmocka_unit_test(test_manifest),
+	    cmocka_unit_test(test_manifest_refused),
+	    cmocka_unit_test(test_index),
+	    cmocka_unit_test(test_platform),
+	    cmocka_unit_test(test_image_config),
+	    cmocka_unit_test(test_trace),
+	    cmocka_unit_test(test_gzidx_fields),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

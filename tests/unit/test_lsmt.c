@@ -28,12 +28,12 @@ static void record(uint8_t *p, uint64_t off, uint64_t len, uint64_t moff, bool z
 static void test_golden_numbers(void **state)
 {
 	struct lsmt_header h = {
-		.flags = 6,
-		.index_offset = 541798400,
-		.index_count = 8448,
-		.virtual_bytes = 68719476736,
-		.uuid = "C02FB491-B4D4-4904-8684-A014D032AF78",
-		.parent = "00000000-0000-0000-0000-000000000000",
+	    .flags = 6,
+	    .index_offset = 541798400,
+	    .index_count = 8448,
+	    .virtual_bytes = 68719476736,
+	    .uuid = "C02FB491-B4D4-4904-8684-A014D032AF78",
+	    .parent = "00000000-0000-0000-0000-000000000000",
 	};
 	uint8_t p[4096], rec[5 * 16];
 	struct lsmt_header back;
@@ -176,12 +176,12 @@ static void test_warp_rules(void **state)
 static void test_encode(void **state)
 {
 	struct lsmt_segment seg[] = {
-		{.off = 0, .len = 8 * S, .moff = 4096},
-		{.off = 8 * S, .len = 8 * S, .moff = 4096 + 8 * S},   /* goes on */
-		{.off = 16 * S, .len = 8 * S, .moff = 4096 + 40 * S}, /* elsewhere */
-		{.off = 24 * S, .len = 1000 * S, .zeroed = true},
-		{.off = 1024 * S, .len = 7 * S, .zeroed = true, .moff = 1},
-		{.off = 1031 * S, .len = 20000 * S, .moff = 4096 + 100 * S},
+	    {.off = 0, .len = 8 * S, .moff = 4096},
+	    {.off = 8 * S, .len = 8 * S, .moff = 4096 + 8 * S},	  /* goes on */
+	    {.off = 16 * S, .len = 8 * S, .moff = 4096 + 40 * S}, /* elsewhere */
+	    {.off = 24 * S, .len = 1000 * S, .zeroed = true},
+	    {.off = 1024 * S, .len = 7 * S, .zeroed = true, .moff = 1},
+	    {.off = 1031 * S, .len = 20000 * S, .moff = 4096 + 100 * S},
 	};
 	uint64_t count, end = 4096 + 30000 * S;
 	struct lsmt_index i;
@@ -247,8 +247,8 @@ static void test_replay(void **state)
 	record(rec + 80, 0, 0, 8, false, 0); /* of no length */
 	assert_int_equal(lsmt_index_replay(rec, sizeof(rec), 118 * S, &i, NULL), 0);
 	static const uint64_t want[][4] = {/* off, len, moff, zeroed */
-					   {10, 40, 8, 0},   {50, 2, 108, 0}, {52, 2, 118, 1},
-					   {54, 6, 112, 0},  {60, 45, 58, 0}, {105, 10, 118, 1}};
+					   {10, 40, 8, 0},  {50, 2, 108, 0}, {52, 2, 118, 1},
+					   {54, 6, 112, 0}, {60, 45, 58, 0}, {105, 10, 118, 1}};
 	assert_int_equal(i.count, 6);
 	for (int n = 0; n < 6; n++) {
 		assert_int_equal(i.seg[n].off, want[n][0] * S);
@@ -298,8 +298,8 @@ static void test_uuid(void **state)
 	char out[LSMT_UUID_BYTES];
 
 	(void)state;
-	lsmt_uuid_from_chain("sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
-			     out);
+	lsmt_uuid_from_chain(
+	    "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", out);
 	assert_string_equal(out, "BA7816BF-8F01-CFEA-4141-40DE5DAE2223");
 	lsmt_uuid_from_chain("sha256:ba", out);
 	assert_string_equal(out, "BA000000-0000-0000-0000-000000000000");
@@ -375,12 +375,12 @@ static void test_map_large(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_golden_numbers), cmocka_unit_test(test_header_flags),
-		cmocka_unit_test(test_reader_rules),   cmocka_unit_test(test_warp_rules),
-		cmocka_unit_test(test_encode),	       cmocka_unit_test(test_encode_limit),
-		cmocka_unit_test(test_replay),	       cmocka_unit_test(test_sparse),
-		cmocka_unit_test(test_uuid),	       cmocka_unit_test(test_map),
-		cmocka_unit_test(test_map_large),
+	    cmocka_unit_test(test_golden_numbers), cmocka_unit_test(test_header_flags),
+	    cmocka_unit_test(test_reader_rules),   cmocka_unit_test(test_warp_rules),
+	    cmocka_unit_test(test_encode),	   cmocka_unit_test(test_encode_limit),
+	    cmocka_unit_test(test_replay),	   cmocka_unit_test(test_sparse),
+	    cmocka_unit_test(test_uuid),	   cmocka_unit_test(test_map),
+	    cmocka_unit_test(test_map_large),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,16 +67,22 @@ static void pax_text(uint8_t *head, const char *text)
 
 static void test_tar_pax_records(void **state)
 {
-	static const char *const bad[] = {"18 size=12345678\n", "x size=1\n", "9 size=x1\n", "0 size=1\n",
-					  "9 size=11", "99999999999999999999 size=1\n", "3 \n",
-					  "31 size=99999999999999999999999\n", "10 size=-1\n"};
+	static const char *const bad[] = {"18 size=12345678\n",
+					  "x size=1\n",
+					  "9 size=x1\n",
+					  "0 size=1\n",
+					  "9 size=11",
+					  "99999999999999999999 size=1\n",
+					  "3 \n",
+					  "31 size=99999999999999999999999\n",
+					  "10 size=-1\n"};
 	uint8_t head[TAR_ENVELOPE_HEAD_BYTES];
 	struct range r;
 
 	(void)state;
 	pax_text(head, "11 path=ab\n11 size=700\n9 other=\n");
 	assert_int_equal(tar_envelope_parse(head, 1536, 4096, &r, NULL), -EBADMSG);
-	pax_text(head, "11 path=ab\n12 size=700\n8 othe=\n");
+	pax_text(head, "11 path=ab\n12 size=700\n7 abc=\n");
 	assert_int_equal(tar_envelope_parse(head, 1536, 4096, &r, NULL), 1);
 	assert_int_equal(r.len, 700);
 	for (size_t n = 0; n < sizeof(bad) / sizeof(bad[0]); n++) {
@@ -130,13 +136,13 @@ static void test_tar_plain(void **state)
 static struct zfile_info info_of(uint64_t blocks, uint32_t stored)
 {
 	return (struct zfile_info){
-		.index_offset = 512 + blocks * stored,
-		.block_count = blocks,
-		.original_bytes = blocks * 4096,
-		.block_bytes = 4096,
-		.codec = CODEC_LZ4,
-		.verify = true,
-		.has_crc = true,
+	    .index_offset = 512 + blocks * stored,
+	    .block_count = blocks,
+	    .original_bytes = blocks * 4096,
+	    .block_bytes = 4096,
+	    .codec = CODEC_LZ4,
+	    .verify = true,
+	    .has_crc = true,
 	};
 }
 
@@ -310,8 +316,10 @@ static void test_zfile_block_too_large(void **state)
 	(void)state;
 	for (int n = 0; n < 65536; n++)
 		plain[n] = (uint8_t)test_random_u64(&noise);
-	assert_int_equal(zfile_block_encode(CODEC_ZSTD, 3, c, plain, 65536, stored, 70000), -EOVERFLOW);
-	assert_int_equal(zfile_block_encode(CODEC_LZ4, 0, c, plain, 65536, stored, 70000), -EOVERFLOW);
+	assert_int_equal(zfile_block_encode(CODEC_ZSTD, 3, c, plain, 65536, stored, 70000),
+			 -EOVERFLOW);
+	assert_int_equal(zfile_block_encode(CODEC_LZ4, 0, c, plain, 65536, stored, 70000),
+			 -EOVERFLOW);
 	codec_free(c);
 	free(plain);
 	free(stored);
@@ -320,10 +328,10 @@ static void test_zfile_block_too_large(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tar_pax),		    cmocka_unit_test(test_tar_pax_records),
-		cmocka_unit_test(test_tar_plain),	    cmocka_unit_test(test_zfile_header_fields),
-		cmocka_unit_test(test_zfile_digest),	    cmocka_unit_test(test_zfile_table),
-		cmocka_unit_test(test_zfile_block),	    cmocka_unit_test(test_zfile_block_too_large),
+	    cmocka_unit_test(test_tar_pax),	 cmocka_unit_test(test_tar_pax_records),
+	    cmocka_unit_test(test_tar_plain),	 cmocka_unit_test(test_zfile_header_fields),
+	    cmocka_unit_test(test_zfile_digest), cmocka_unit_test(test_zfile_table),
+	    cmocka_unit_test(test_zfile_block),	 cmocka_unit_test(test_zfile_block_too_large),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
