@@ -498,8 +498,8 @@ static void protocol_error(struct http_job *j)
 		try_again(j, -EPROTO, MAX_TRIES);
 }
 
-/* Seconds that a signed URL says it lives, or our default. */
-static uint64_t url_life_s(const char *url)
+/* How long a signed URL says it lives, or our default. */
+static uint64_t url_life_ns(const char *url)
 {
 	static const struct {
 		const char *name;
@@ -530,7 +530,7 @@ static uint64_t url_life_s(const char *url)
 		}
 	}
 	/* the clocks differ, and the request still has to get there */
-	return life > 300 ? life - 30 : life - life / 10;
+	return life > 300 ? (life - 30) * NS_PER_SEC : life * NS_PER_SEC / 10 * 9;
 }
 
 static char *resolve_location(const char *base, const char *location)
@@ -600,14 +600,14 @@ static void follow(struct http_job *j)
 	secret_free(base);
 	if (j->place && !j->hop_home) {
 		struct place *p = j->place;
-		uint64_t life = url_life_s(next);
+		uint64_t life = url_life_ns(next);
 
 		ep->redirects = 1;
 		secret_free(p->url);
 		p->url = text_dup(next);
 		p->loc = NULL;
 		p->gen++;
-		p->expire_ns = clock_now_ns() + life * NS_PER_SEC;
+		p->expire_ns = clock_now_ns() + life;
 		p->steps++;
 		j->place_gen = p->gen;
 		if (p->resolver == j)
@@ -715,8 +715,12 @@ static void transport_error(struct http_job *j, CURLcode code)
 	case CURLE_COULDNT_CONNECT:
 		max = MAX_CONNECT_TRIES;
 		break;
+	case CURLE_UNSUPPORTED_PROTOCOL: /* so does libcurl name an answer of HTTP/0.9 */
+	case CURLE_WEIRD_SERVER_REPLY:
+		(void)snprintf(j->try_why, sizeof(j->try_why), "answer is not HTTP");
+		protocol_error(j);
+		return;
 	case CURLE_URL_MALFORMAT:
-	case CURLE_UNSUPPORTED_PROTOCOL:
 		give_up(j, -EPROTO);
 		return;
 	default:
