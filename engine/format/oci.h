@@ -103,7 +103,8 @@ void oci_config_free(struct oci_config *c); /* NULL is fine */
 /*
  * oci_platform_parse - "linux/arm64/v8"; -EINVAL otherwise. oci_platform_done() by the caller
  * oci_platform_host  - this machine's
- * oci_index_pick     - first entry matching @want; attestation entries never match; NULL if none
+ * oci_index_pick     - first entry matching @want, one of the very variant (or none) before others;
+ *                      attestations never match; an only entry without platform does; NULL if none
  */
 int oci_platform_parse(const char *text, struct oci_platform *ret, struct err *e);
 void oci_platform_host(struct oci_platform *ret);

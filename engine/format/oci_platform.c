@@ -94,37 +94,47 @@ static bool is_attestation(const struct oci_descriptor *d)
 	       (d->platform.os && strcmp(d->platform.os, "unknown") == 0);
 }
 
-/* arm64 and arm64/v8 are the same thing; elsewhere an unnamed variant fits any. */
-static bool variant_fits(const struct oci_platform *have, const struct oci_platform *want)
+static bool same(const char *a, const char *b)
 {
-	if (!have->variant || !want->variant)
-		return true;
-	return strcmp(have->variant, want->variant) == 0;
+	return a && b && strcmp(a, b) == 0;
 }
 
-static bool fits(const struct oci_platform *have, const struct oci_platform *want)
+/*
+ * An exact variant, none included, is better than one that merely does not contradict: linux/amd64
+ * must not pick amd64/v3, and arm64 is arm64/v8.
+ */
+static int fit(const struct oci_platform *have, const struct oci_platform *want)
 {
-	return have->os && have->architecture && want->os && want->architecture &&
-	       strcmp(have->os, want->os) == 0 &&
-	       strcmp(have->architecture, want->architecture) == 0 && variant_fits(have, want);
+	if (!same(have->os, want->os) || !same(have->architecture, want->architecture))
+		return 0;
+	if (same(have->variant, want->variant) || (!have->variant && !want->variant))
+		return 2;
+	return !have->variant || !want->variant;
 }
 
 const struct oci_descriptor *oci_index_pick(const struct oci_index *i,
 					    const struct oci_platform *want)
 {
-	const struct oci_descriptor *only = NULL;
+	const struct oci_descriptor *only = NULL, *best = NULL;
 	size_t candidates = 0;
+	int best_fit = 0;
 
 	for (size_t n = 0; n < i->manifest_count; n++) {
 		const struct oci_descriptor *d = &i->manifests[n];
+		int f;
 
 		if (is_attestation(d))
 			continue;
-		if (fits(&d->platform, want))
-			return d;
+		f = fit(&d->platform, want);
+		if (f > best_fit) {
+			best_fit = f;
+			best = d;
+		}
 		candidates++;
 		only = d;
 	}
+	if (best)
+		return best;
 	/* an image directory's index.json often says nothing about its one image */
 	if (candidates == 1 && !only->platform.os && !only->platform.architecture)
 		return only;

@@ -45,6 +45,8 @@ bool zfile_detect(const void *p, size_t bytes);
 /*
  * zfile_parse_header - check and decode the 512 bytes at 0
  * @file_bytes: size of the ZFile, used to bound the index when the header is final
+ * When it is not final its index fields are set to 0 and the others are not checked: only the
+ * trailer counts then.
  * Returns 0, -EBADMSG, -EOPNOTSUPP unknown codec or a dictionary.
  */
 int zfile_parse_header(const void *p512, uint64_t file_bytes, struct zfile_info *ret,

@@ -211,11 +211,15 @@ static const struct oci_descriptor *pick(const struct oci_index *i, const char *
 
 static void test_index(void **state)
 {
+	/* clang-format off */
 	static const char json[] =
-	    "{\"schemaVersion\":2,\"manifests\":[" ENTRY(D1, "unknown", "unknown", "") "," ENTRY(
-		D1, "linux", "arm",
-		",\"variant\":\"v6\"") "," ENTRY(D2, "linux", "arm64",
-						 "") "," ENTRY(D1, "linux", "amd64", "") "]}";
+		"{\"schemaVersion\":2,\"manifests\":["
+		ENTRY(D1, "unknown", "unknown", "") ","
+		ENTRY(D1, "linux", "arm", ",\"variant\":\"v6\"") ","
+		ENTRY(D2, "linux", "arm64", "") ","
+		ENTRY(D1, "linux", "amd64", ",\"variant\":\"v3\"") ","
+		ENTRY(D1, "linux", "amd64", "") "]}";
+	/* clang-format on */
 	static const char bare[] = "{\"schemaVersion\":2,\"manifests\":[" DESC("t", D2) "]}";
 	struct oci_index *i;
 	enum oci_kind kind;
@@ -224,8 +228,10 @@ static void test_index(void **state)
 	assert_int_equal(oci_kind_of(json, strlen(json), &kind, NULL), 0);
 	assert_int_equal(kind, OCI_KIND_INDEX);
 	assert_int_equal(oci_index_parse(json, strlen(json), &i, NULL), 0);
-	assert_int_equal(i->manifest_count, 4);
-	assert_ptr_equal(pick(i, "linux/amd64"), &i->manifests[3]);
+	assert_int_equal(i->manifest_count, 5);
+	assert_ptr_equal(pick(i, "linux/amd64"), &i->manifests[4]);
+	assert_ptr_equal(pick(i, "linux/amd64/v3"), &i->manifests[3]);
+	assert_ptr_equal(pick(i, "linux/amd64/v2"), &i->manifests[4]);
 	assert_ptr_equal(pick(i, "linux/arm64/v8"), &i->manifests[2]);
 	assert_ptr_equal(pick(i, "linux/arm"), &i->manifests[1]);
 	assert_null(pick(i, "linux/arm/v7"));
