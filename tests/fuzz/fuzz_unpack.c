@@ -76,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 1)
 		return 0;
 	n = run(data + 1, size - 1, SIZE_MAX, 65536, a, &cut_a);
-	m = run(data + 1, size - 1, 1 + data[0] % 16, 1 + data[0] / 4 * 37, b, &cut_b);
+	m = run(data + 1, size - 1, 1 + data[0] % 16 * 11, 64 + data[0] / 4 * 37, b, &cut_b);
 	if (cut_a || cut_b)
 		return 0;
 	assert(n == m && (n < 0 || memcmp(a, b, (size_t)n) == 0));
