@@ -164,6 +164,15 @@ static int take_type(struct archive_entry *a, struct tar_entry *ret, struct err 
 	return 0;
 }
 
+/* libarchive gives the sign of "-1.5" to the seconds only; the fraction counts forward in an inode. */
+static void fix_negative(int64_t *sec, uint32_t *ns)
+{
+	if (*sec >= 0 || !*ns)
+		return;
+	*sec -= 1;
+	*ns = 1000000000u - *ns;
+}
+
 static int take_entry(struct tar_reader *r, struct archive_entry *a, struct tar_entry *ret,
 		      struct err *e)
 {
@@ -186,9 +195,14 @@ static int take_entry(struct tar_reader *r, struct archive_entry *a, struct tar_
 	ret->dev_minor = (uint64_t)archive_entry_rdevminor(a);
 	ret->mtime = archive_entry_mtime(a);
 	ret->mtime_ns = (uint32_t)archive_entry_mtime_nsec(a);
-	ret->atime = archive_entry_atime_is_set(a) ? archive_entry_atime(a) : ret->mtime;
-	ret->atime_ns = archive_entry_atime_is_set(a) ? (uint32_t)archive_entry_atime_nsec(a) :
-							ret->mtime_ns;
+	fix_negative(&ret->mtime, &ret->mtime_ns);
+	ret->atime = ret->mtime;
+	ret->atime_ns = ret->mtime_ns;
+	if (archive_entry_atime_is_set(a)) {
+		ret->atime = archive_entry_atime(a);
+		ret->atime_ns = (uint32_t)archive_entry_atime_nsec(a);
+		fix_negative(&ret->atime, &ret->atime_ns);
+	}
 	return take_xattrs(r, a, ret, e);
 }
 
