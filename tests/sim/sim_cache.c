@@ -32,7 +32,7 @@
 #define WRITER_OPS   25
 #define SYNCS	     12
 #define SYNCED_OFF   8192
-#define GOOD_SEEDS   3000
+#define GOOD_SEEDS   1500
 #define WRONG_SEEDS  3000
 
 /* What the should-fail runs do in the wrong order. */
