@@ -306,6 +306,24 @@ static int registry_has(struct store *s, const char *digest, struct err *e)
 	return registry_error(j, e);
 }
 
+static int registry_blob_bytes(struct store *s, const char *digest, uint64_t *ret_bytes,
+			       struct err *e)
+{
+	struct registry *g = registry_of(s);
+	struct http_job *j = registry_job(g, HTTP_HEAD, HOST_PULL | HOST_PUSH,
+					  text_printf("%s/blobs/%s", g->origin->repo, digest));
+	int64_t bytes;
+
+	if (http_run(j))
+		return registry_error(j, e);
+	bytes = j->h_length;
+	http_job_free(j);
+	if (bytes < 0)
+		return err_set(e, -EPROTO, "%s: no length of blob %.19s...", s->name, digest);
+	*ret_bytes = (uint64_t)bytes;
+	return 0;
+}
+
 /* --- a whole blob, in order -------------------------------------------------------------------- */
 
 /*
@@ -506,6 +524,7 @@ static const struct store_ops registry_ops = {
 	.stream = registry_stream,
 	.place = registry_place,
 	.has = registry_has,
+	.blob_bytes = registry_blob_bytes,
 	.mount = registry_mount,
 	.put_blob = registry_put_blob,
 	.put_manifest = registry_put_manifest,

@@ -269,6 +269,23 @@ int store_has_blob(struct store *s, const char *digest, struct err *e)
 	return rc ? rc : s->ops->has(s, digest, e);
 }
 
+int store_blob_bytes(struct store *s, const char *digest, uint64_t *ret_bytes, struct err *e)
+{
+	struct blob_place p = {.fd = -1};
+	int rc = check_digest(s, digest, e);
+
+	if (rc)
+		return rc;
+	if (s->ops->blob_bytes)
+		return s->ops->blob_bytes(s, digest, ret_bytes, e);
+	rc = s->ops->place(s, digest, UINT64_MAX, &p, e);
+	if (rc)
+		return rc;
+	*ret_bytes = p.bytes;
+	close(p.fd);
+	return 0;
+}
+
 /* --- writing ----------------------------------------------------------------------------------- */
 
 int store_mount_blob(struct store *s, const char *digest, const char *from_repo, struct err *e)

@@ -25,6 +25,8 @@ struct store_ops {
 	int (*place)(struct store *s, const char *digest, uint64_t bytes, struct blob_place *ret,
 		     struct err *e);
 	int (*has)(struct store *s, const char *digest, struct err *e);
+	int (*blob_bytes)(struct store *s, const char *digest, uint64_t *ret_bytes,
+			  struct err *e); /* NULL: by place */
 	int (*mount)(struct store *s, const char *digest, const char *from, struct err *e);
 	int (*put_blob)(struct store *s, const char *digest, uint64_t bytes,
 			int (*source)(void *arg, uint64_t off, void *buf, size_t len), void *arg,
