@@ -44,6 +44,9 @@ int attach_start(struct attach *a, const char *kind, const char *image, struct e
 	if (r)
 		return r;
 	a->rec->image = text_dup(image);
+	r = record_save(a->rec, e); /* what is killed from now on can be found */
+	if (r)
+		return r;
 	r = server_start(a->rec, image, &a->server, e);
 	if (r == -EINTR)
 		return interrupt_check(e);

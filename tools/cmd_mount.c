@@ -40,7 +40,7 @@ static const struct option_group groups[] = {
     {"Image", image_options},
     {"Registry", registry_options},
     {"Cache and reads", engine_options},
-    {"State", run_dir_options},
+    {"State", state_options},
     {"General", general_options},
     {0},
 };

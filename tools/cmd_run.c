@@ -74,17 +74,14 @@ static const struct option_def run_options[] = {
     {0},
 };
 
-static const struct option_def state_options[] = {
-    {"state-dir", 0, OPTION_STRING, "DIR", &common.state_dir,
-     "where containers write; not on overlay or NFS", "/var/lib/headstart/run"},
-    {0},
-};
-
 static const struct option_group groups[] = {
-    {"Options", run_options},	    {"Image", image_options},
-    {"Registry", registry_options}, {"Cache and reads", engine_options},
-    {"State", state_options},	    {"", run_dir_options},
-    {"General", general_options},   {0},
+    {"Options", run_options},
+    {"Image", image_options},
+    {"Registry", registry_options},
+    {"Cache and reads", engine_options},
+    {"State", state_options},
+    {"General", general_options},
+    {0},
 };
 
 static const struct command command = {
@@ -346,12 +343,12 @@ static int add_etc(struct run *u, const char *host, struct err *e)
 {
 	static const char *const files[] = {"hostname", "hosts", "resolv.conf"};
 	static const char *const targets[] = {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"};
-	int r = runfiles_etc(u->state, host, u->netns, e);
+	int r = runfiles_etc(u->a.rec->path, host, u->netns, e);
 
 	for (size_t i = 0; i < 3 && !r; i++)
 		if (!is_bound(u, targets[i]))
 			u->binds[u->bind_count++] = (struct run_bind){
-			    .source = text_printf("%s/%s", u->state, files[i]),
+			    .source = record_file(u->a.rec, files[i]),
 			    .target = targets[i],
 			};
 	return r;
@@ -377,7 +374,7 @@ static int write_config(struct run *u, char **args, struct err *e)
 {
 	const char *host = hostname ? hostname : u->a.rec->id;
 	_cleanup_free_ char *path = record_file(u->a.rec, "config.json");
-	_cleanup_free_ char *cgroup = text_printf("/headstart/%s", u->a.rec->id);
+	_cleanup_free_ char *cgroup = text_printf("/headstart-%s", u->a.rec->id);
 	_cleanup_free_ char *text = NULL;
 	_cleanup_fd_ int root_fd = open(u->rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	struct run_spec spec;

@@ -28,7 +28,7 @@ static const struct option_def status_options[] = {
 
 static const struct option_group groups[] = {
     {"Options", status_options},
-    {"State", run_dir_options},
+    {"State", state_options},
     {"General", general_options},
     {0},
 };
@@ -41,9 +41,10 @@ static const struct command command = {
     .groups = groups,
     .examples = "  headstart status\n"
 		"  headstart status /mnt/nginx --json\n",
-    .notes = "States: starting, serving, hung (the server does not answer), unmounted (only "
-	     "another mount namespace still has it), orphaned (a run whose command was killed), "
-	     "dead (the server is gone). 'headstart umount' cleans up the last three.",
+    .notes =
+	"States: starting, serving, ending, hung (the server does not answer), unmounted (only "
+	"another mount namespace still has it), orphaned (a run whose command was killed), "
+	"dead (the server is gone). 'headstart umount' cleans up after the last four.",
     .max_operands = UINT_MAX,
 };
 
@@ -76,7 +77,7 @@ static const char *state_of(const struct record *rec, bool server, bool client, 
 	bool run = !strcmp(rec->kind, "run");
 
 	if (!server)
-		return run && client ? "ending" : "dead";
+		return !client ? "dead" : rec->loop ? "ending" : "starting";
 	if (!answers)
 		return "hung";
 	if (run)

@@ -32,7 +32,7 @@ static const struct option_def umount_options[] = {
 
 static const struct option_group groups[] = {
     {"Options", umount_options},
-    {"State", run_dir_options},
+    {"State", state_options},
     {"General", general_options},
     {0},
 };

@@ -68,9 +68,11 @@ const struct option_def engine_options[] = {
     {0},
 };
 
-const struct option_def run_dir_options[] = {
+const struct option_def state_options[] = {
     {"run-dir", 0, OPTION_STRING, "DIR", &common.run_dir,
      "where records of mounts and their sockets live", "/run/headstart"},
+    {"state-dir", 0, OPTION_STRING, "DIR", &common.state_dir,
+     "where containers of 'run' write; not on overlay or NFS", "/var/lib/headstart/run"},
     {0},
 };
 

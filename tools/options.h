@@ -103,7 +103,7 @@ extern struct common_options common;
 extern const struct option_def registry_options[]; /* --creds ... --hosts-dir, --insecure */
 extern const struct option_def image_options[];	   /* --platform, --pull */
 extern const struct option_def engine_options[];   /* --cache-dir, --cache-size, --memory ... */
-extern const struct option_def run_dir_options[];  /* --run-dir */
+extern const struct option_def state_options[];	   /* --run-dir, --state-dir */
 extern const struct option_def general_options[];  /* --log-level, --help */
 
 /* common_engine - options for hs_engine_new() from what was given */

@@ -140,9 +140,9 @@ int runtime_kill(const struct record *rec, const char *sig)
 void runtime_delete(const struct record *rec)
 {
 	const char *args[] = {"delete", "--force", rec->id, NULL};
-	_cleanup_free_ char *state = record_file(rec, "runtime");
+	_cleanup_free_ char *state = text_printf("%s/runtime/%s", rec->path, rec->id);
 
-	/* fails when it is gone already, which is usual */
+	/* a container that ended by itself has been deleted by `run` */
 	if (rec->runtime && !access(state, F_OK))
 		(void)run_quietly(rec, args);
 }

@@ -193,6 +193,7 @@ struct serving {
 	int listen_fd;
 	int stop_fd; /* eventfd: the control thread shall end */
 	atomic_bool attached, abandoned;
+	bool cut_off; /* ended while the loop device still had the file */
 };
 
 static struct hs_device *volatile signalled_device;
@@ -371,6 +372,7 @@ static void wait_for_end(struct serving *s)
 			nanosleep(&pause, NULL);
 			continue;
 		}
+		s->cut_off = r != 0 && atomic_load(&s->attached);
 		log_info("serving ends reason=%s", r == 0 ? "idle" : r == 1 ? "unmounted" : "stop");
 		return;
 	}
@@ -485,8 +487,11 @@ static void run_server(const struct record *rec, const char *image, int sock, in
 			(void)control_send(s.sock, j, CONTROL_TIMEOUT_MS); /* perhaps gone */
 	}
 	tear_down(&s);
-	/* the record of a run tells of more than this server; its client removes it */
-	if (!strcmp(rec->kind, "mount") && record_remove(rec, &e))
+	/*
+	 * The record of a run tells of more than this server, its client removes it; and that of a
+	 * mount which is still there, now dead, is what `headstart umount` needs.
+	 */
+	if (!strcmp(rec->kind, "mount") && !s.cut_off && record_remove(rec, &e))
 		log_error("cannot remove the record error=%s", e.msg);
 	_exit(r ? 1 : 0);
 }

@@ -23,6 +23,7 @@
 
 #define RECORD_MAX_BYTES (1u << 20)
 #define RECORD_VERSION	 1
+#define NAMELESS_SECONDS 10
 #define TREE_MAX_DEPTH	 64 /* descriptors held; deeper directories are moved up */
 
 static const struct {
@@ -223,6 +224,27 @@ bool record_is_dead(const struct record *r)
 	return !strcmp(r->kind, "run") || !record_holder(r, "server.lock", NULL);
 }
 
+/*
+ * A directory that was left without a record by somebody who was killed in the microseconds between
+ * making the one and the other. @dir_fd: of the run directory.
+ */
+static struct record *load_nameless(int dir_fd, const char *run_dir, const char *id)
+{
+	struct record *r;
+	struct stat st;
+
+	if (fstatat(dir_fd, id, &st, AT_SYMLINK_NOFOLLOW) || !S_ISDIR(st.st_mode) ||
+	    st.st_mtime + NAMELESS_SECONDS > time(NULL))
+		return NULL;
+	r = xmalloc_zero(1, sizeof(*r));
+	memcpy(r->id, id, sizeof(r->id));
+	r->path = text_printf("%s/%s", run_dir, id);
+	r->kind = text_dup("mount");
+	r->image = text_dup("(not known)");
+	r->created_s = (uint64_t)st.st_mtime;
+	return r;
+}
+
 static int by_age(const void *a, const void *b)
 {
 	const struct record *const *x = a, *const *y = b;
@@ -244,9 +266,12 @@ int record_list(const char *run_dir, struct record ***ret, size_t *ret_count, st
 	if (!dir)
 		return errno == ENOENT ? 0 : err_set(e, -errno, "%s: %s", run_dir, strerror(errno));
 	while ((d = readdir(dir))) {
-		struct record *r;
+		struct record *r = NULL;
+		int err = is_id(d->d_name) ? record_load(run_dir, d->d_name, &r, NULL) : -EINVAL;
 
-		if (!is_id(d->d_name) || record_load(run_dir, d->d_name, &r, NULL))
+		if (err == -ENOENT)
+			r = load_nameless(dirfd(dir), run_dir, d->d_name);
+		if (!r)
 			continue; /* not ours, being made or being removed */
 		list = reallocarray(list, count + 1, sizeof(struct record *));
 		if (!list)
@@ -298,9 +323,12 @@ int record_find(const char *run_dir, const char *key, struct record **ret, struc
 	for (size_t i = 0; starts == 1 && i < count; i++)
 		if (text_starts_with(list[i]->id, key))
 			found = list[i];
-	if (found)
-		r = record_load(run_dir, found->id, ret, e);
-	else if (starts > 1)
+	if (found) {
+		for (size_t i = 0; i < count; i++)
+			if (list[i] == found)
+				list[i] = NULL;
+		*ret = found;
+	} else if (starts > 1)
 		r = err_set(e, -EINVAL, "'%s' is the start of %zu ids", key, starts);
 	else
 		r = err_set(e, -ENOENT, "nothing of headstart is mounted or runs as '%s'", key);
