@@ -181,7 +181,7 @@ static void write_step(struct task *t)
 		write_more(w);
 		return;
 	}
-	write_end(w, presence_set(w->p, w->range));
+	write_end(w, w->discard ? -EIO : presence_set(w->p, w->range));
 }
 
 void presence_write_start(struct loop *l, struct presence_write *w)

@@ -76,6 +76,7 @@ struct presence_write {
 	struct range range; /* starts on a unit; ends on one or at the blob's end */
 	const void *buf;
 	void (*done)(struct presence_write *w); /* @res is set; may free or reuse @w */
+	bool discard; /* may be set while busy: the bytes proved wrong, mark nothing */
 	/* machine sets */
 	int res; /* 0, -ENOSPC, -EIO */
 	bool busy;

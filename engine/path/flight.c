@@ -89,6 +89,18 @@ static void launch(struct flight *f)
 	source_start(f->blob->source, &f->fetch);
 }
 
+/* A write of corrupt bytes to the same place is still under way: it may end after ours. */
+static bool bad_write_near(const struct flight *f)
+{
+	list_for_each(n, &f->blob->flights) {
+		struct flight *other = list_entry(n, struct flight, link);
+
+		if (other->stale && other->store.busy && range_overlaps(other->range, f->range))
+			return true;
+	}
+	return false;
+}
+
 static void land(struct flight *f)
 {
 	struct path *p = f->path;
@@ -111,6 +123,8 @@ static void land(struct flight *f)
 	f->state = FLIGHT_LANDED;
 	wake_waiters(f);
 	/* Readers are answered from @buf; the cache write follows behind them. */
+	if (bad_write_near(f))
+		return;
 	f->store.blob = f->blob->cache;
 	f->store.range = f->range;
 	f->store.buf = f->buf;
@@ -137,9 +151,6 @@ static void flight_step(struct task *t)
 		else
 			launch(f);
 	}
-	/* What was stored before it proved corrupt must not stay. */
-	if (f->state == FLIGHT_LANDED && !f->store.busy && f->stale)
-		cache_drop(f->blob->cache, f->range);
 	release_if_unused(f);
 }
 
@@ -258,6 +269,7 @@ void flight_spoil(struct blob *b, struct range bad)
 
 		if (f->state == FLIGHT_LANDED && range_overlaps(f->range, bad)) {
 			f->stale = true;
+			f->store.write.discard = true;
 			task_wake(&f->task);
 		}
 	}

@@ -335,7 +335,7 @@ static void take_bad_block(struct piece *pc)
 		log_warn("corrupt block: blob=%s offset=%llu: fetching again", b->name,
 			 (unsigned long long)pc->bad.off);
 		drop_flights(pc);
-		flight_spoil(b, pc->bad);
+		flight_spoil(b, pc->plan.stored); /* its neighbours came the same way */
 		pc->gathered = 0;
 		pc->state = PIECE_GATHER;
 		return;
