@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -204,11 +205,49 @@ static int write_all(int fd, const char *data, size_t len)
 	return 0;
 }
 
+/*
+ * A file in the directory of @path that has no name yet, so that a process which is killed while it
+ * writes leaves nothing. Where the file system has no such files it has its temporary name at once.
+ */
+static int open_unnamed(const char *path, char *tmp, bool *ret_named)
+{
+	const char *slash = strrchr(path, '/');
+	_cleanup_free_ char *dir =
+		slash ? text_printf("%.*s/", (int)(slash - path), path) : text_dup(".");
+	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	*ret_named = fd < 0;
+	return fd >= 0 ? fd : mkostemp(tmp, O_CLOEXEC);
+}
+
+/* Give an unnamed file the name @tmp, whose last six characters are free to choose. */
+static int name_file(int fd, char *tmp)
+{
+	_cleanup_free_ char *self = text_printf("/proc/self/fd/%d", fd);
+	static const char letters[] = "0123456789abcdefghijklmnopqrstuv";
+	char *x = tmp + strlen(tmp) - 6;
+
+	for (int try = 0; try < 100; try++) {
+		uint32_t v;
+
+		if (getrandom(&v, sizeof(v), 0) != sizeof(v))
+			return -EIO;
+		for (int i = 0; i < 6; i++, v >>= 5)
+			x[i] = letters[v & 31];
+		if (!linkat(AT_FDCWD, self, AT_FDCWD, tmp, AT_SYMLINK_FOLLOW))
+			return 0;
+		if (errno != EEXIST)
+			return -errno;
+	}
+	return -EEXIST;
+}
+
 int text_write_file(const char *path, const void *data, size_t len, unsigned int mode,
 		    struct err *e)
 {
 	_cleanup_free_ char *tmp = text_printf("%s.tmp-XXXXXX", path);
-	_cleanup_fd_ int fd = mkostemp(tmp, O_CLOEXEC);
+	bool named;
+	_cleanup_fd_ int fd = open_unnamed(path, tmp, &named);
 	int rc;
 
 	if (fd < 0) {
@@ -221,10 +260,15 @@ int text_write_file(const char *path, const void *data, size_t len, unsigned int
 		rc = -errno;
 	if (!rc && fsync(fd))
 		rc = -errno;
+	if (!rc && !named) {
+		rc = name_file(fd, tmp);
+		named = !rc;
+	}
 	if (!rc && rename(tmp, path))
 		rc = -errno;
 	if (rc) {
-		(void)unlink(tmp); /* the failure to report is the first one */
+		if (named)
+			(void)unlink(tmp); /* the failure to report is the first one */
 		return err_set(e, rc, "cannot write %s: %s", path, strerror(-rc));
 	}
 	return 0;

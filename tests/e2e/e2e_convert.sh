@@ -194,7 +194,7 @@ tar -cf random.tar random
 make src big random.tar layers/L1.tar.gz layers/L2.tar
 skopeo copy -q --dest-tls-verify=false oci:src:big "docker://$bed_host/big:src"
 hs --json "docker://$bed_host/big:src" oci:whole:big >whole.json
-for ms in 20 100 250 400 700; do
+for ms in 5 20 60 100 250 400 700; do
 	for target in "docker://$bed_host/killed:$ms" "oci:killed-$ms:x"; do
 		"$headstart" convert -q --spool-memory 1M "docker://$bed_host/big:src" "$target" &
 		pid=$!
