@@ -310,7 +310,7 @@ static int registry_blob_bytes(struct store *s, const char *digest, uint64_t *re
 			       struct err *e)
 {
 	struct registry *g = registry_of(s);
-	struct http_job *j = registry_job(g, HTTP_HEAD, HOST_PULL | HOST_PUSH,
+	struct http_job *j = registry_job(g, HTTP_HEAD, HOST_PULL,
 					  text_printf("%s/blobs/%s", g->origin->repo, digest));
 	int64_t bytes;
 
