@@ -186,6 +186,9 @@ static int parse_docker(char *rest, struct imageref *ret, struct err *e)
 	ret->repo = strcmp(host, "docker.io") == 0 && !strchr(repo, '/') ?
 			    text_printf("library/%s", repo) :
 			    text_dup(repo);
+	if (strlen(ret->repo) > REPO_MAX_BYTES)
+		return err_set(e, -EINVAL, "repository name is longer than %d bytes",
+			       REPO_MAX_BYTES);
 	if (!ret->tag && !ret->digest)
 		ret->tag = text_dup("latest");
 	return 0;

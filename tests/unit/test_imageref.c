@@ -108,6 +108,21 @@ static void test_bad(void **state)
 	}
 }
 
+/* "library/" must not make a name too long that was just short enough */
+static void test_length(void **state)
+{
+	struct imageref r;
+	char text[300] = "docker://";
+
+	(void)state;
+	memset(text + 9, 'a', 250);
+	assert_int_equal(imageref_parse(text, &r, NULL), -EINVAL);
+	text[9 + 247] = '\0';
+	assert_int_equal(imageref_parse(text, &r, NULL), 0);
+	assert_int_equal(strlen(r.repo), 255);
+	imageref_done(&r);
+}
+
 static void test_loopback(void **state)
 {
 	static const char *const yes[] = {"localhost", "LOCALHOST:1", "127.0.0.1", "127.9.8.7:80",
@@ -130,6 +145,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_good),
 		cmocka_unit_test(test_bad),
+		cmocka_unit_test(test_length),
 		cmocka_unit_test(test_loopback),
 	};
 
