@@ -166,6 +166,8 @@ static void list_append(struct option_list *l, const char *v)
 /* A copy lives as long as the process; what ps(1) shows becomes asterisks. */
 static int take_secret(char *v, const char **ret, struct err *e)
 {
+	free((char *)*ret); /* given twice */
+	*ret = NULL;
 	if (v[0] == '@') {
 		char *text;
 		int r = text_read_file(v + 1, 65536, &text, NULL, e);
