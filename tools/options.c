@@ -22,7 +22,7 @@ struct common_options common = {
     .cache_dir = "/var/cache/headstart",
     .memory_bytes = 128ull << 20,
     .read_timeout_ns = 60ull * 1000000000ull,
-    .max_conns = 8,
+    .max_conns = 32,
     .state_dir = "/var/lib/headstart/run",
     .run_dir = "/run/headstart",
     .log_level = LOG_LEVEL_WARN,
@@ -43,7 +43,7 @@ const struct option_def registry_options[] = {
      "plain HTTP for the named registry, and for nothing else", NULL},
     {"hosts-dir", 0, OPTION_STRING, "DIR", &common.hosts_dir,
      "HOST/hosts.toml mirrors, as containerd has them", "/etc/containerd/certs.d"},
-    {"max-conns", 0, OPTION_NUMBER, "N", &common.max_conns, "connections per host", "8"},
+    {"max-conns", 0, OPTION_NUMBER, "N", &common.max_conns, "connections per host", "32"},
     {0},
 };
 

@@ -39,6 +39,9 @@ static struct range tail_range(const struct blob *b)
 	return range_of(b->bytes - len, len);
 }
 
+/* Between head and tail, bytes that are not worth a request of their own. */
+#define WHOLE_GAP_BYTES (64u << 10)
+
 /* A growing list of ranges for one round. */
 struct wants {
 	struct reader_want *list;
@@ -56,6 +59,19 @@ static void wants_add(struct wants *w, struct blob *b, struct range r)
 			abort();
 	}
 	w->list[w->count++] = (struct reader_want){b, r};
+}
+
+/* Head and tail of a blob, or all of it when it is small. */
+static void want_ends(struct wants *w, struct blob *b)
+{
+	struct range head = head_range(b), tail = tail_range(b);
+
+	if (range_end(head) + WHOLE_GAP_BYTES >= tail.off) {
+		wants_add(w, b, range_of(0, b->bytes));
+	} else {
+		wants_add(w, b, head);
+		wants_add(w, b, tail);
+	}
 }
 
 void image_free(struct image *i)
@@ -328,10 +344,8 @@ static int open_layers(struct reader *r, struct image *i, const struct layer_spe
 	size_t n = 0;
 	int rc;
 
-	for (n = 0; n < i->layer_count; n++) {
-		wants_add(&heads, specs[n].blob, head_range(specs[n].blob));
-		wants_add(&heads, specs[n].blob, tail_range(specs[n].blob));
-	}
+	for (n = 0; n < i->layer_count; n++)
+		want_ends(&heads, specs[n].blob);
 	rc = reader_fetch(r, heads.list, heads.count, e);
 	free(heads.list);
 	if (rc)

@@ -26,7 +26,7 @@ struct net_options {
 	const char *hosts_dir;	 /* containerd-style certs.d with HOST/hosts.toml;
 				    default /etc/containerd/certs.d when it exists */
 	bool insecure;		 /* plain HTTP for the named registry, and nothing else */
-	unsigned int max_conns;	 /* per host; default 8 */
+	unsigned int max_conns;	 /* per host; default 32: opening asks for all layers at once */
 	uint64_t timeout_ns;	 /* whole fetch with retries; default 30 s */
 	const char *user_agent;
 };
