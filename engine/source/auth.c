@@ -23,7 +23,8 @@
 #define TOKEN_MAX_LIFE_S (7 * 86400)
 #define TOKEN_MAX_BYTES	 (48u << 10)
 
-/* --- WWW-Authenticate (RFC 7235) --------------------------------------------------------------- */
+/* --- WWW-Authenticate (RFC 7235) ---------------------------------------------------------------
+ */
 
 struct cursor {
 	const char *p, *end;
@@ -178,8 +179,8 @@ int auth_token_parse(const char *json, size_t len, char **ret_token, uint64_t *r
 		token = t->valuestring;
 	x = cJSON_GetObjectItemCaseSensitive(root, "expires_in");
 	if (cJSON_IsNumber(x) && x->valuedouble >= 1)
-		life = x->valuedouble < TOKEN_MAX_LIFE_S ? (uint64_t)x->valuedouble :
-							   TOKEN_MAX_LIFE_S;
+		life =
+		    x->valuedouble < TOKEN_MAX_LIFE_S ? (uint64_t)x->valuedouble : TOKEN_MAX_LIFE_S;
 	if (token && strlen(token) <= TOKEN_MAX_BYTES) {
 		rc = 0;
 		/* it goes into a header line as it is */
@@ -195,13 +196,14 @@ int auth_token_parse(const char *json, size_t len, char **ret_token, uint64_t *r
 	return rc;
 }
 
-/* --- grants ------------------------------------------------------------------------------------ */
+/* --- grants ------------------------------------------------------------------------------------
+ */
 
 struct grant *grant_get(struct endpoint *ep, const char *scope)
 {
 	struct grant *g;
 
-	list_for_each(pos, &ep->grants) {
+	list_for_each (pos, &ep->grants) {
 		g = list_entry(pos, struct grant, link);
 		if (strcmp(g->scope, scope) == 0)
 			return g;
@@ -270,7 +272,8 @@ static void set_header(struct grant *g, char *header, uint64_t life_s, uint64_t 
 	wake_all(g);
 }
 
-/* --- the token server -------------------------------------------------------------------------- */
+/* --- the token server --------------------------------------------------------------------------
+ */
 
 static void append_param(char **text, const char *name, const char *value, size_t len)
 {
@@ -346,8 +349,8 @@ static void fetch_token(struct net *n, struct grant *g)
 	    (plain && !http_plain_allowed(ep, host))) {
 		free(query);
 		fail_all(g, -EPROTO,
-			 plain ? "token server uses plain HTTP, refused" :
-				 "token server's address is unusable");
+			 plain ? "token server uses plain HTTP, refused"
+			       : "token server's address is unusable");
 		return;
 	}
 	/* the registry knows best what it wants to see (proxies rename); a push may need more */
@@ -366,14 +369,12 @@ static void fetch_token(struct net *n, struct grant *g)
 	t->done = token_done;
 	t->arg = g;
 	if (g->challenge.service[0])
-		append_param(&query, "service", g->challenge.service,
-			     strlen(g->challenge.service));
+		append_param(&query, "service", g->challenge.service, strlen(g->challenge.service));
 	if (c && c->identity_token) {
 		append_param(&query, "client_id", "headstart", 9);
 		append_param(&query, "grant_type", "refresh_token", 13);
 		append_scopes(&query, scopes, true);
-		append_param(&query, "refresh_token", c->identity_token,
-			     strlen(c->identity_token));
+		append_param(&query, "refresh_token", c->identity_token, strlen(c->identity_token));
 		t->method = HTTP_POST;
 		t->content_type = "application/x-www-form-urlencoded";
 		t->url = text_dup(g->challenge.realm);
@@ -514,8 +515,7 @@ enum grant_answer grant_ask(struct grant *g, struct http_job *j)
 
 bool grant_usable(const struct grant *g)
 {
-	return g->state == GRANT_OPEN ||
-	       (g->state == GRANT_READY && clock_now_ns() < g->expire_ns);
+	return g->state == GRANT_OPEN || (g->state == GRANT_READY && clock_now_ns() < g->expire_ns);
 }
 
 void grant_opened(struct grant *g)

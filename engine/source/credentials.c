@@ -46,7 +46,8 @@ void credential_free(struct credential *c)
 	free(c);
 }
 
-/* --- base64 ------------------------------------------------------------------------------------ */
+/* --- base64 ------------------------------------------------------------------------------------
+ */
 
 static const char b64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -113,7 +114,8 @@ char *credential_basic(const struct credential *c)
 	return out;
 }
 
-/* --- one credential ---------------------------------------------------------------------------- */
+/* --- one credential ----------------------------------------------------------------------------
+ */
 
 static bool clean(const char *s)
 {
@@ -180,7 +182,8 @@ static int from_entry(const cJSON *x, const char *path, struct credential **ret,
 	return 0; /* an empty entry: a helper may know more */
 }
 
-/* --- helpers ----------------------------------------------------------------------------------- */
+/* --- helpers -----------------------------------------------------------------------------------
+ */
 
 static bool helper_name_ok(const char *s)
 {
@@ -216,7 +219,7 @@ static int spawn_helper(const char *program, int in, int out, pid_t *ret)
 	posix_spawnattr_setsigdefault(&attr, &dfl);
 	posix_spawnattr_setpgroup(&attr, 0);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-						POSIX_SPAWN_SETPGROUP);
+					    POSIX_SPAWN_SETPGROUP);
 	rc = posix_spawnp(ret, program, &fa, &attr, argv, environ);
 	posix_spawn_file_actions_destroy(&fa);
 	posix_spawnattr_destroy(&attr);
@@ -282,8 +285,7 @@ static void say_to_helper(int fd, const char *server)
 	(void)!write(fd, server, len);
 }
 
-static int from_helper(const char *name, const char *server, struct credential **ret,
-		       struct err *e)
+static int from_helper(const char *name, const char *server, struct credential **ret, struct err *e)
 {
 	_cleanup_free_ char *program = NULL;
 	_cleanup_fd_ int in_r = -1, out_r = -1;
@@ -358,7 +360,8 @@ static int from_helper(const char *name, const char *server, struct credential *
 	return rc;
 }
 
-/* --- files ------------------------------------------------------------------------------------- */
+/* --- files -------------------------------------------------------------------------------------
+ */
 
 /* A key of "auths" without scheme, "/v1/", "/v2/" and the like behind a bare host. */
 static char *normal_key(const char *key)
@@ -488,8 +491,8 @@ unsigned int credentials_files(const char *authfile, char **ret, unsigned int ma
 int credentials_find(const char *authfile, const char *host, const char *repo,
 		     struct credential **ret, struct err *e)
 {
-	bool named = (authfile && *authfile) || (getenv("REGISTRY_AUTH_FILE") &&
-						 *getenv("REGISTRY_AUTH_FILE"));
+	bool named = (authfile && *authfile) ||
+		     (getenv("REGISTRY_AUTH_FILE") && *getenv("REGISTRY_AUTH_FILE"));
 	char *files[8];
 	unsigned int count = credentials_files(authfile, files, 8);
 	int rc = 0;

@@ -81,7 +81,8 @@ static int read_at(void *arg, uint64_t off, void *buf, size_t len)
 	return 0;
 }
 
-/* --- manifest.json ----------------------------------------------------------------------------- */
+/* --- manifest.json -----------------------------------------------------------------------------
+ */
 
 static int string_list(const cJSON *list, size_t max, char ***ret, size_t *ret_count)
 {
@@ -105,8 +106,7 @@ static int string_list(const cJSON *list, size_t max, char ***ret, size_t *ret_c
 
 static int parse_images(struct docker_archive *a, const cJSON *root)
 {
-	if (!cJSON_IsArray(root) || !root->child ||
-	    cJSON_GetArraySize(root) > ARCHIVE_MAX_IMAGES)
+	if (!cJSON_IsArray(root) || !root->child || cJSON_GetArraySize(root) > ARCHIVE_MAX_IMAGES)
 		return -EBADMSG;
 	a->images = xmalloc_zero((size_t)cJSON_GetArraySize(root), sizeof(*a->images));
 	for (const cJSON *x = root->child; x; x = x->next) {
@@ -189,8 +189,8 @@ static int find_image(struct docker_archive *a, const char *ref, const struct sa
 			*ret = &a->images[0];
 			return 0;
 		}
-		return err_set(e, -ENOENT, "%s holds %zu images; name one as %s:NAME:TAG", a->s.name,
-			       a->image_count, a->s.name);
+		return err_set(e, -ENOENT, "%s holds %zu images; name one as %s:NAME:TAG",
+			       a->s.name, a->image_count, a->s.name);
 	}
 	if (ref[0] == '@') {
 		char *end;
@@ -213,7 +213,8 @@ static int find_image(struct docker_archive *a, const char *ref, const struct sa
 		       log_quote(ref, quoted, sizeof(quoted)));
 }
 
-/* --- members as blobs -------------------------------------------------------------------------- */
+/* --- members as blobs --------------------------------------------------------------------------
+ */
 
 static int hash_member(struct docker_archive *a, const struct tar_member *m, struct part *ret,
 		       struct err *e)
@@ -239,9 +240,9 @@ static int hash_member(struct docker_archive *a, const struct tar_member *m, str
 		return err_set(e, rc, "%s: cannot read %s", a->s.name, m->name);
 	ret->off = m->off;
 	ret->bytes = m->bytes;
-	ret->media_type = magic[0] == 0x1f && magic[1] == 0x8b ? DOCKER_TYPE_LAYER_GZIP :
-			  get_le32(magic) == 0xfd2fb528	       ? OCI_TYPE_LAYER_ZSTD :
-								 DOCKER_TYPE_LAYER;
+	ret->media_type = magic[0] == 0x1f && magic[1] == 0x8b ? DOCKER_TYPE_LAYER_GZIP
+			  : get_le32(magic) == 0xfd2fb528      ? OCI_TYPE_LAYER_ZSTD
+							       : DOCKER_TYPE_LAYER;
 	return 0;
 }
 
@@ -331,8 +332,8 @@ static int archive_get_manifest(struct store *s, const char *ref, struct store_m
 			rc = make_manifest(a, &a->images[i], ret, e);
 			if (!rc && strcmp(ret->digest, ref) != 0) {
 				store_manifest_done(ret);
-				rc = err_set(e, -ENOENT, "%s holds no manifest %.19s...",
-					     a->s.name, ref);
+				rc = err_set(e, -ENOENT, "%s holds no manifest %.19s...", a->s.name,
+					     ref);
 			}
 		}
 	} else {
@@ -345,8 +346,7 @@ static int archive_get_manifest(struct store *s, const char *ref, struct store_m
 }
 
 /* Hash image after image until the digest is found. */
-static int find_part(struct docker_archive *a, const char *digest, struct part *ret,
-		     struct err *e)
+static int find_part(struct docker_archive *a, const char *digest, struct part *ret, struct err *e)
 {
 	struct part p;
 	int rc;
@@ -452,11 +452,11 @@ static void archive_close(struct store *s)
 }
 
 static const struct store_ops archive_ops = {
-	.close = archive_close,
-	.get_manifest = archive_get_manifest,
-	.place = archive_place,
-	.has = archive_has,
-	.list_tags = archive_list_tags,
+    .close = archive_close,
+    .get_manifest = archive_get_manifest,
+    .place = archive_place,
+    .has = archive_has,
+    .list_tags = archive_list_tags,
 };
 
 int docker_archive_open(const struct imageref *r, struct store **ret, struct err *e)

@@ -50,14 +50,14 @@ static void warn(struct hosts_config *c, const char *where, const char *key)
 }
 
 /* One string or an array of them. */
-static int strings(const struct toml *v, const char *what, char **out, size_t *count,
-		   struct err *e)
+static int strings(const struct toml *v, const char *what, char **out, size_t *count, struct err *e)
 {
 	const struct toml *x = v->type == TOML_ARRAY ? v->child : v;
 
 	for (; x; x = v->type == TOML_ARRAY ? x->next : NULL) {
 		if (x->type != TOML_STRING)
-			return err_set(e, -EINVAL, "%s must be a string or a list of strings", what);
+			return err_set(e, -EINVAL, "%s must be a string or a list of strings",
+				       what);
 		if (*count >= HOSTS_TOML_MAX_STRINGS)
 			return err_set(e, -EINVAL, "%s has more than %d entries", what,
 				       HOSTS_TOML_MAX_STRINGS);
@@ -120,8 +120,7 @@ static bool token_char(char c)
 	       (c && strchr("!#$%&'*+-.^_`|~", c));
 }
 
-static int header_add(struct hosts_entry *h, const char *name, const struct toml *v,
-		      struct err *e)
+static int header_add(struct hosts_entry *h, const char *name, const struct toml *v, struct err *e)
 {
 	if (v->type != TOML_STRING)
 		return err_set(e, -EINVAL, "header values must be strings");
@@ -164,9 +163,9 @@ static int truth(const struct toml *v, bool *ret, struct err *e)
 
 static int check_url(const char *url, struct err *e)
 {
-	const char *rest = text_starts_with(url, "https://") ? url + 8 :
-			   text_starts_with(url, "http://")  ? url + 7 :
-							       NULL;
+	const char *rest = text_starts_with(url, "https://")  ? url + 8
+			   : text_starts_with(url, "http://") ? url + 7
+							      : NULL;
 	char quoted[96];
 
 	if (!rest || !*rest || *rest == '/')
@@ -176,7 +175,8 @@ static int check_url(const char *url, struct err *e)
 		if ((unsigned char)*p <= ' ' || (unsigned char)*p >= 0x7f ||
 		    strchr("\"'<>\\^`{|}?#@", *p))
 			return err_set(e, -EINVAL,
-				       "bad host \"%s\": user names, queries and odd characters cannot be used",
+				       "bad host \"%s\": user names, queries and odd characters "
+				       "cannot be used",
 				       log_quote(url, quoted, sizeof(quoted)));
 	return 0;
 }
@@ -278,7 +278,8 @@ int hosts_toml_parse(const char *text, size_t len, struct hosts_config **ret, st
 	return 0;
 }
 
-/* --- directories ------------------------------------------------------------------------------- */
+/* --- directories -------------------------------------------------------------------------------
+ */
 
 static void make_absolute(char **file, const char *dir)
 {
@@ -319,7 +320,7 @@ static struct hosts_config *from_certs(const char *dir)
 		if (cert && !c->server.client_cert) {
 			c->server.client_cert = text_printf("%s/%s", dir, name);
 			c->server.client_key =
-				text_printf("%s/%.*s.key", dir, (int)(strlen(name) - 5), name);
+			    text_printf("%s/%.*s.key", dir, (int)(strlen(name) - 5), name);
 		}
 		free(names[i]);
 	}
@@ -361,8 +362,8 @@ int hosts_config_load(const char *dir, const char *host, struct hosts_config **r
 		colon++;
 	*ret = NULL;
 	tries[0] = text_printf("%s/%s", dir, host);
-	tries[1] = colon ? text_printf("%s/%.*s_%s_", dir, (int)(colon - host), host, colon + 1) :
-			   NULL;
+	tries[1] =
+	    colon ? text_printf("%s/%.*s_%s_", dir, (int)(colon - host), host, colon + 1) : NULL;
 	tries[2] = text_printf("%s/_default", dir);
 	for (int i = 0; i < 3; i++) {
 		struct stat st;

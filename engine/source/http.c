@@ -8,7 +8,6 @@
 #include "http.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <errno.h>
 #include <semaphore.h>
 #include <stdarg.h>
@@ -32,8 +31,6 @@
 #define BACKOFF_FIRST_NS  (100 * NS_PER_MS)
 #define BACKOFF_MAX_NS	  (5 * NS_PER_SEC)
 #define MIRROR_DOWN_NS	  (30 * NS_PER_SEC)
-#define PLACE_LIFE_S	  300u
-#define PLACE_MAX_LIFE_S  21600u
 
 struct endpoint *http_endpoint(const struct http_job *j)
 {
@@ -366,8 +363,7 @@ static int check_range(struct http_job *j)
 			       j->status);
 		return -EPROTO;
 	}
-	if (!j->has_content_range || j->content_from != from ||
-	    j->content_to != from + len - 1 ||
+	if (!j->has_content_range || j->content_from != from || j->content_to != from + len - 1 ||
 	    (j->content_total && j->blob_bytes && j->content_total != j->blob_bytes) ||
 	    (j->h_length >= 0 && j->h_length != (int64_t)len)) {
 		(void)snprintf(j->try_why, sizeof(j->try_why), "wrong Content-Range in answer");
@@ -405,7 +401,8 @@ int http_headers(struct http_job *j)
 	return j->try_res;
 }
 
-/* --- the way from an exchange ------------------------------------------------------------------ */
+/* --- the way from an exchange ------------------------------------------------------------------
+ */
 
 static uint64_t backoff_ns(struct http_job *j)
 {
@@ -466,7 +463,7 @@ static void try_again(struct http_job *j, int res, unsigned int max)
 	net_timer(j->net, j->wake_ns);
 }
 
-static void give_up(struct http_job *j, int res)
+void http_give_up(struct http_job *j, int res)
 {
 	if (another_endpoint(j)) {
 		next_endpoint(j);
@@ -493,138 +490,17 @@ static void protocol_error(struct http_job *j)
 	if (j->place_used)
 		drop_place(j);
 	if (++j->proto_errors >= 2 || j->max_tries == 1)
-		give_up(j, -EPROTO);
+		http_give_up(j, -EPROTO);
 	else
 		try_again(j, -EPROTO, MAX_TRIES);
-}
-
-/* How long a signed URL says it lives, or our default. */
-static uint64_t url_life_ns(const char *url)
-{
-	static const struct {
-		const char *name;
-		bool absolute;
-	} keys[] = {{"X-Amz-Expires=", false}, {"X-Goog-Expires=", false}, {"Expires=", true},
-		    {"expires=", true},	       {"exp=", true}};
-	const char *q = strchr(url, '?');
-	uint64_t life = PLACE_LIFE_S;
-
-	for (; q; q = strchr(q + 1, '&')) {
-		for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-			size_t len = strlen(keys[i].name);
-			unsigned long long v;
-			char *end;
-
-			if (strncmp(q + 1, keys[i].name, len) != 0 ||
-			    !isdigit((unsigned char)q[1 + len]))
-				continue;
-			v = strtoull(q + 1 + len, &end, 10);
-			if (*end && *end != '&')
-				continue;
-			if (keys[i].absolute) {
-				uint64_t now = (uint64_t)time(NULL);
-
-				v = v > now ? v - now : 0;
-			}
-			life = v < PLACE_MAX_LIFE_S ? v : PLACE_MAX_LIFE_S;
-		}
-	}
-	/* the clocks differ, and the request still has to get there */
-	return life > 300 ? (life - 30) * NS_PER_SEC : life * NS_PER_SEC / 10 * 9;
-}
-
-static char *resolve_location(const char *base, const char *location)
-{
-	CURLU *u = curl_url();
-	char *text = NULL, *copy = NULL;
-
-	if (!u)
-		abort();
-	if (curl_url_set(u, CURLUPART_URL, base, 0) == CURLUE_OK &&
-	    curl_url_set(u, CURLUPART_URL, location, 0) == CURLUE_OK &&
-	    /* user names in a redirect would become an Authorization header */
-	    curl_url_set(u, CURLUPART_USER, NULL, 0) == CURLUE_OK &&
-	    curl_url_set(u, CURLUPART_PASSWORD, NULL, 0) == CURLUE_OK &&
-	    curl_url_set(u, CURLUPART_FRAGMENT, NULL, 0) == CURLUE_OK &&
-	    curl_url_get(u, CURLUPART_URL, &text, 0) == CURLUE_OK)
-		copy = text_dup(text);
-	curl_free(text);
-	curl_url_cleanup(u);
-	return copy;
-}
-
-/* What was asked in this try; secret. */
-static char *asked_url(const struct http_job *j, const struct endpoint *ep)
-{
-	if (j->target == TARGET_HOP)
-		return text_dup(j->hop_url);
-	if (j->target == TARGET_URL)
-		return text_dup(j->url);
-	if (j->target == TARGET_PLACE)
-		return text_dup(j->place->url ? j->place->url : "");
-	return text_printf("%s://%s%s/%s", ep->http ? "http" : "https", ep->authority, ep->prefix,
-			   j->path);
-}
-
-static void follow(struct http_job *j)
-{
-	struct endpoint *ep = http_endpoint(j);
-	char *base = asked_url(j, ep), *next = resolve_location(base, j->h_location);
-	char loc[512], base_loc[512], host[300];
-	bool plain, base_plain, same;
-
-	net_count(&j->net->redirects, 1);
-	if (!next || !http_url_loc(next, loc, sizeof(loc), &plain, host, sizeof(host)) ||
-	    (plain && !http_plain_allowed(ep, host))) {
-		(void)snprintf(j->try_why, sizeof(j->try_why), "%s",
-			       next && plain ? "redirected to plain HTTP, refused" :
-					       "redirected to an unusable address");
-		secret_free(base);
-		secret_free(next);
-		give_up(j, -EPROTO);
-		return;
-	}
-	if (++j->hops > HTTP_MAX_HOPS) {
-		(void)snprintf(j->try_why, sizeof(j->try_why), "more than %d redirects",
-			       HTTP_MAX_HOPS);
-		secret_free(base);
-		secret_free(next);
-		give_up(j, -EPROTO);
-		return;
-	}
-	same = http_url_loc(base, base_loc, sizeof(base_loc), &base_plain, host, sizeof(host)) &&
-	       strcmp(base_loc, loc) == 0;
-	/* home stays home only as long as it never left */
-	j->hop_home = same && (j->target == TARGET_HOP ? j->hop_home :
-			       j->target != TARGET_PLACE);
-	secret_free(base);
-	if (j->place && !j->hop_home) {
-		struct place *p = j->place;
-		uint64_t life = url_life_ns(next);
-
-		ep->redirects = 1;
-		secret_free(p->url);
-		p->url = text_dup(next);
-		p->loc = NULL;
-		p->gen++;
-		p->expire_ns = clock_now_ns() + life;
-		p->steps++;
-		j->place_gen = p->gen;
-		if (p->resolver == j)
-			p->resolver = NULL;
-		place_wake(p);
-	}
-	secret_free(j->hop_url);
-	j->hop_url = next;
-	http_ready(j);
 }
 
 /* An upper-case error code of the registry's JSON, so that nothing it echoes gets into a log. */
 static void error_code(const struct http_job *j, char *out, size_t out_bytes)
 {
-	const char *p = j->error_len && j->target != TARGET_HOP && j->target != TARGET_PLACE ?
-				strstr(j->error_body, "\"code\"") :
-				NULL;
+	const char *p = j->error_len && j->target != TARGET_HOP && j->target != TARGET_PLACE
+			    ? strstr(j->error_body, "\"code\"")
+			    : NULL;
 	size_t n = 0;
 
 	out[0] = '\0';
@@ -645,8 +521,8 @@ static void say_status(struct http_job *j)
 	char code[40];
 
 	error_code(j, code, sizeof(code));
-	(void)snprintf(j->try_why, sizeof(j->try_why), "HTTP %ld%s%s", j->status, code[0] ? " " : "",
-		       code);
+	(void)snprintf(j->try_why, sizeof(j->try_why), "HTTP %ld%s%s", j->status,
+		       code[0] ? " " : "", code);
 }
 
 static void say_curl(struct http_job *j, CURLcode code)
@@ -704,7 +580,7 @@ static void transport_error(struct http_job *j, CURLcode code)
 				  ep && ep->named ? " (plain HTTP: --insecure)" : "");
 			return;
 		}
-		give_up(j, -EIO);
+		http_give_up(j, -EIO);
 		return;
 	case CURLE_OPERATION_TIMEDOUT:
 		res = -ETIMEDOUT;
@@ -721,7 +597,7 @@ static void transport_error(struct http_job *j, CURLcode code)
 		protocol_error(j);
 		return;
 	case CURLE_URL_MALFORMAT:
-		give_up(j, -EPROTO);
+		http_give_up(j, -EPROTO);
 		return;
 	default:
 		break;
@@ -757,7 +633,7 @@ static void refused(struct http_job *j)
 			http_ready(j);
 			return;
 		}
-		give_up(j, j->status == 401 || j->status == 403 ? -EACCES : -EIO);
+		http_give_up(j, j->status == 401 || j->status == 403 ? -EACCES : -EIO);
 		return;
 	}
 	if (j->status == 401 && j->grant && grant_refused(j->grant, j, &j->challenge)) {
@@ -788,8 +664,8 @@ static void answered_ok(struct http_job *j, CURLcode code)
 		}
 		/* what came is right so far and is not asked for again */
 		(void)snprintf(j->try_why, sizeof(j->try_why), "%s",
-			       code == CURLE_OPERATION_TIMEDOUT ? "stalled in the body" :
-								  "connection ended in the body");
+			       code == CURLE_OPERATION_TIMEDOUT ? "stalled in the body"
+								: "connection ended in the body");
 		if (j->place_used)
 			drop_place(j);
 		try_again(j, code == CURLE_OPERATION_TIMEDOUT ? -ETIMEDOUT : -EIO, MAX_TRIES);
@@ -798,7 +674,7 @@ static void answered_ok(struct http_job *j, CURLcode code)
 	if (code != CURLE_OK) {
 		if (j->sink) {
 			say_curl(j, code);
-			give_up(j, -EIO);
+			http_give_up(j, -EIO);
 		} else {
 			transport_error(j, code);
 		}
@@ -807,7 +683,7 @@ static void answered_ok(struct http_job *j, CURLcode code)
 	if (j->max_body && !j->buf)
 		j->buf = xmalloc_zero(1, 1); /* an empty answer is still a string */
 	if (j->target == TARGET_URL || j->method == HTTP_POST)
-		j->final_url = asked_url(j, http_endpoint(j));
+		j->final_url = http_asked_url(j, http_endpoint(j));
 	http_finish(j, 0);
 }
 
@@ -840,7 +716,7 @@ void http_answered(struct http_job *j, CURLcode code)
 		return;
 	}
 	if (is_redirect(j)) {
-		follow(j);
+		http_follow(j);
 		return;
 	}
 	say_status(j);
@@ -891,11 +767,15 @@ void http_answered(struct http_job *j, CURLcode code)
 	if (j->any_status)
 		http_finish(j, 0);
 	else
-		http_fail(j, j->status == 404 ? -ENOENT : j->status < 400 ? -EPROTO : -EIO, "%s",
-			  j->try_why);
+		http_fail(j,
+			  j->status == 404  ? -ENOENT
+			  : j->status < 400 ? -EPROTO
+					    : -EIO,
+			  "%s", j->try_why);
 }
 
-/* --- blocking use ------------------------------------------------------------------------------ */
+/* --- blocking use ------------------------------------------------------------------------------
+ */
 
 static void run_done(struct http_job *j)
 {

@@ -225,6 +225,11 @@ void http_fail(struct http_job *j, int res, const char *fmt, ...)
 void http_answered(struct http_job *j, CURLcode code);
 /* http_headers - all header lines of an answer are in; non-zero: stop reading */
 int http_headers(struct http_job *j);
+void http_follow(struct http_job *j); /* its answer is a redirect */
+/* http_give_up - fail with j->try_why, or go on to the next endpoint */
+void http_give_up(struct http_job *j, int res);
+/* http_asked_url - what was asked in this try; secret, caller frees */
+char *http_asked_url(const struct http_job *j, const struct endpoint *ep);
 struct endpoint *http_endpoint(const struct http_job *j); /* NULL for a token */
 
 /*

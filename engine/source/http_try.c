@@ -351,8 +351,8 @@ static void set_tls(CURL *c, const struct net *n, const struct endpoint *ep)
 
 	curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	if (pem) {
-		struct curl_blob b = {.data = (void *)pem, .len = strlen(pem),
-				      .flags = CURL_BLOB_NOCOPY};
+		struct curl_blob b = {
+		    .data = (void *)pem, .len = strlen(pem), .flags = CURL_BLOB_NOCOPY};
 
 		curl_easy_setopt(c, CURLOPT_CAINFO_BLOB, &b);
 		if (ep && ep->ca_only)
@@ -445,8 +445,10 @@ static char *target_url(struct http_job *j, struct endpoint *ep, bool *ret_home)
 	*ret_home = true;
 	return text_printf("%s://%s%s/%s%s%s%s", ep->http ? "http" : "https", ep->authority,
 			   ep->prefix, j->path,
-			   !ep->ns ? "" : strchr(j->path, '?') ? "&" : "?", ep->ns ? "ns=" : "",
-			   ep->ns ? ep->ns : "");
+			   !ep->ns		  ? ""
+			   : strchr(j->path, '?') ? "&"
+						  : "?",
+			   ep->ns ? "ns=" : "", ep->ns ? ep->ns : "");
 }
 
 int http_prepare(struct http_job *j)

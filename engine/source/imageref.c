@@ -140,9 +140,10 @@ static int parse_docker(char *rest, struct imageref *ret, struct err *e)
 	if (at) {
 		*at = '\0';
 		if (!digest_valid(at + 1))
-			return err_set(e, -EINVAL,
-				       "bad digest \"%s\": want @sha256: and 64 lower-case hex digits",
-				       log_quote(at + 1, quoted, sizeof(quoted)));
+			return err_set(
+			    e, -EINVAL,
+			    "bad digest \"%s\": want @sha256: and 64 lower-case hex digits",
+			    log_quote(at + 1, quoted, sizeof(quoted)));
 		ret->digest = text_dup(at + 1);
 	}
 	slash = *rest == '[' ? strchr(rest, ']') : rest;
@@ -159,16 +160,18 @@ static int parse_docker(char *rest, struct imageref *ret, struct err *e)
 		}
 	}
 	if (!host_valid(host))
-		return err_set(e, -EINVAL,
-			       "bad registry \"%s\": want HOST[:PORT], as in docker://127.0.0.1:5000/nginx:1",
-			       log_quote(host, quoted, sizeof(quoted)));
+		return err_set(
+		    e, -EINVAL,
+		    "bad registry \"%s\": want HOST[:PORT], as in docker://127.0.0.1:5000/nginx:1",
+		    log_quote(host, quoted, sizeof(quoted)));
 	colon = strrchr(repo, ':');
 	if (colon && !strchr(colon, '/')) {
 		*colon = '\0';
 		if (!tag_valid(colon + 1))
-			return err_set(e, -EINVAL,
-				       "bad tag \"%s\": want up to 128 letters, digits, '_', '.', '-'",
-				       log_quote(colon + 1, quoted, sizeof(quoted)));
+			return err_set(
+			    e, -EINVAL,
+			    "bad tag \"%s\": want up to 128 letters, digits, '_', '.', '-'",
+			    log_quote(colon + 1, quoted, sizeof(quoted)));
 		ret->tag = text_dup(colon + 1);
 	}
 	if (strcasecmp(host, "index.docker.io") == 0 ||
@@ -179,13 +182,14 @@ static int parse_docker(char *rest, struct imageref *ret, struct err *e)
 			       log_quote(repo, quoted, sizeof(quoted)));
 	if (!repo_valid(repo))
 		return err_set(e, -EINVAL,
-			       "bad repository \"%s\": want NAME[/NAME...], as in docker://127.0.0.1:5000/team/app:1",
+			       "bad repository \"%s\": want NAME[/NAME...], as in "
+			       "docker://127.0.0.1:5000/team/app:1",
 			       log_quote(repo, quoted, sizeof(quoted)));
 	ret->kind = IMAGEREF_DOCKER;
 	ret->host = text_dup(host);
-	ret->repo = strcmp(host, "docker.io") == 0 && !strchr(repo, '/') ?
-			    text_printf("library/%s", repo) :
-			    text_dup(repo);
+	ret->repo = strcmp(host, "docker.io") == 0 && !strchr(repo, '/')
+			? text_printf("library/%s", repo)
+			: text_dup(repo);
 	if (strlen(ret->repo) > REPO_MAX_BYTES)
 		return err_set(e, -EINVAL, "repository name is longer than %d bytes",
 			       REPO_MAX_BYTES);
@@ -209,7 +213,8 @@ static int parse_local(char *rest, enum imageref_kind kind, const char *example,
 	if (colon) {
 		*colon = '\0';
 		if (!colon[1])
-			return err_set(e, -EINVAL, "empty tag behind the last ':', want %s", example);
+			return err_set(e, -EINVAL, "empty tag behind the last ':', want %s",
+				       example);
 		for (const char *p = colon + 1; *p; p++)
 			if ((unsigned char)*p <= ' ' || (unsigned char)*p >= 0x7f)
 				return err_set(e, -EINVAL, "bad tag \"%s\": want %s",
@@ -228,15 +233,15 @@ static int parse_local(char *rest, enum imageref_kind kind, const char *example,
 
 static int parse(const char *text, struct imageref *ret, struct err *e)
 {
-	static const char *const unsupported[] = {"dir:",	  "oci-archive:",
-						  "docker-daemon:", "containers-storage:",
-						  "ostree:",	  "sif:"};
+	static const char *const unsupported[] = {
+	    "dir:", "oci-archive:", "docker-daemon:", "containers-storage:", "ostree:", "sif:"};
 	char *copy = NULL, quoted[128];
 	int rc;
 
 	if (!text || !*text)
 		return err_set(e, -EINVAL,
-			       "image name is empty, want one as docker://HOST/REPO:TAG, oci:DIR:TAG, docker-archive:FILE or the path of a config.v1.json");
+			       "image name is empty, want one as docker://HOST/REPO:TAG, "
+			       "oci:DIR:TAG, docker-archive:FILE or the path of a config.v1.json");
 	if (strlen(text) > TEXT_MAX_BYTES)
 		return err_set(e, -EINVAL, "image name is longer than %d bytes", TEXT_MAX_BYTES);
 	if (text_starts_with(text, "docker://")) {
@@ -255,12 +260,15 @@ static int parse(const char *text, struct imageref *ret, struct err *e)
 		for (size_t i = 0; i < sizeof(unsupported) / sizeof(unsupported[0]); i++)
 			if (text_starts_with(text, unsupported[i]))
 				return err_set(e, -EINVAL,
-					       "images of kind \"%s\" are not supported; use docker://, oci: or docker-archive:",
+					       "images of kind \"%s\" are not supported; use "
+					       "docker://, oci: or docker-archive:",
 					       unsupported[i]);
 		if (strstr(text, "://") || (strchr(text, ':') && !text_ends_with(text, ".json")))
-			return err_set(e, -EINVAL,
-				       "\"%s\" is not an image name; a registry image is docker://HOST/REPO:TAG, as in docker://127.0.0.1:5000/nginx:1",
-				       log_quote(text, quoted, sizeof(quoted)));
+			return err_set(
+			    e, -EINVAL,
+			    "\"%s\" is not an image name; a registry image is "
+			    "docker://HOST/REPO:TAG, as in docker://127.0.0.1:5000/nginx:1",
+			    log_quote(text, quoted, sizeof(quoted)));
 		ret->kind = IMAGEREF_CONFIG;
 		ret->path = text_dup(text);
 		rc = 0;

@@ -26,7 +26,7 @@
 #include "text.h"
 #include "upload.h"
 
-#define DEFAULT_CONNS	   8u
+#define DEFAULT_CONNS	   32u
 #define MAX_CONNS	   128u
 #define DEFAULT_TIMEOUT_NS (30 * NS_PER_SEC)
 #define HOSTS_DIR	   "/etc/containerd/certs.d"
@@ -48,7 +48,7 @@ struct netloc *netloc_get(struct net *n, const char *name)
 {
 	struct netloc *l;
 
-	list_for_each(pos, &n->locs) {
+	list_for_each (pos, &n->locs) {
 		l = list_entry(pos, struct netloc, link);
 		if (strcmp(l->name, name) == 0)
 			return l;
@@ -133,77 +133,6 @@ void netloc_dispatch(struct net *n, struct netloc *l)
 			return;
 		launch(n, l, list_entry(pos, struct http_job, q));
 	}
-}
-
-/* --- redirect targets ------------------------------------------------------------------------ */
-
-static uint64_t hash_text(const char *s)
-{
-	uint64_t h = 1469598103934665603ull;
-
-	for (; *s; s++)
-		h = (h ^ (unsigned char)*s) * 1099511628211ull;
-	return h;
-}
-
-static void place_free(struct net *n, struct place *p)
-{
-	assert(list_empty(&p->waiters) && !p->pins);
-	list_del(&p->link);
-	list_del(&p->lru);
-	n->place_count--;
-	secret_free(p->url);
-	free(p->key);
-	free(p);
-}
-
-struct place *place_get(struct net *n, const char *key)
-{
-	uint64_t h = hash_text(key);
-	struct place *p;
-
-	list_for_each(pos, &n->places[h % NET_PLACE_BUCKETS]) {
-		p = list_entry(pos, struct place, link);
-		if (p->hash == h && strcmp(p->key, key) == 0) {
-			list_del(&p->lru);
-			list_add_tail(&n->place_lru, &p->lru);
-			p->pins++;
-			return p;
-		}
-	}
-	if (n->place_count >= NET_MAX_PLACES) {
-		list_for_each(pos, &n->place_lru) {
-			p = list_entry(pos, struct place, lru);
-			if (!p->pins) {
-				place_free(n, p);
-				break;
-			}
-		}
-	}
-	p = xmalloc_zero(1, sizeof(*p));
-	p->hash = h;
-	p->key = text_dup(key);
-	p->pins = 1;
-	list_init(&p->waiters);
-	list_add(&n->places[h % NET_PLACE_BUCKETS], &p->link);
-	list_add_tail(&n->place_lru, &p->lru);
-	n->place_count++;
-	return p;
-}
-
-void place_put(struct net *n, struct place *p)
-{
-	(void)n; /* it stays cached until the table is full */
-	assert(p->pins > 0);
-	p->pins--;
-}
-
-void place_wake(struct place *p)
-{
-	struct list *pos;
-
-	while ((pos = list_pop(&p->waiters)))
-		http_ready(list_entry(pos, struct http_job, q));
 }
 
 /* --- credential lookups ---------------------------------------------------------------------- */
@@ -360,7 +289,7 @@ static void control(struct net *n, uint64_t id, enum job_want want)
 	bool found = false;
 
 	pthread_mutex_lock(&n->lock);
-	list_for_each(pos, &n->by_id[id % NET_ID_BUCKETS]) {
+	list_for_each (pos, &n->by_id[id % NET_ID_BUCKETS]) {
 		struct http_job *j = list_entry(pos, struct http_job, id_link);
 
 		if (j->id != id)
@@ -480,7 +409,7 @@ static void take_inbox(struct net *n)
 static void run_timers(struct net *n, uint64_t now)
 {
 	n->next_timer_ns = UINT64_MAX;
-	list_for_each_safe(pos, &n->live) {
+	list_for_each_safe (pos, &n->live) {
 		struct http_job *j = list_entry(pos, struct http_job, live);
 
 		if (now >= j->deadline_ns) {
@@ -497,7 +426,7 @@ static void run_timers(struct net *n, uint64_t now)
 		else
 			net_timer(n, j->wake_ns);
 	}
-	list_for_each(pos, &n->locs) {
+	list_for_each (pos, &n->locs) {
 		struct netloc *l = list_entry(pos, struct netloc, link);
 
 		if (l->not_before_ns)
@@ -669,7 +598,8 @@ static int start(struct net *n, struct err *e)
 	if (!n->multi || !n->share)
 		return err_set(e, -ENOMEM, "cannot start the network library");
 	curl_multi_setopt(n->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
-	/* our own slots are the limit; this one only keeps HTTP/2 from opening more (limits.md 3d) */
+	/* our own slots are the limit; this one only keeps HTTP/2 from opening more (limits.md 3d)
+	 */
 	curl_multi_setopt(n->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)n->max_conns);
 	curl_multi_setopt(n->multi, CURLMOPT_MAXCONNECTS, (long)n->max_conns * 8);
 	curl_share_setopt(n->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);

@@ -100,6 +100,7 @@ void netloc_dispatch(struct net *n, struct netloc *l);
 /* place_get - pinned until place_put() */
 struct place *place_get(struct net *n, const char *key);
 void place_put(struct net *n, struct place *p);
+void place_free(struct net *n, struct place *p); /* nobody holds or awaits it */
 void place_wake(struct place *p); /* everybody who waits for it */
 
 /* lookup_start - find credentials for @g in the background, then grant_credential() */

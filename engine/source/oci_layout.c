@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* oci_layout.c - an OCI image layout directory as a store: reading; writing is in oci_layout_write.c */
+/* oci_layout.c - an OCI image layout directory as a store: reading; writing is in
+ * oci_layout_write.c */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -107,8 +108,8 @@ static int layout_get_manifest(struct store *s, const char *ref, struct store_ma
 	return 0;
 }
 
-static int layout_place(struct store *s, const char *digest, uint64_t bytes,
-			struct blob_place *ret, struct err *e)
+static int layout_place(struct store *s, const char *digest, uint64_t bytes, struct blob_place *ret,
+			struct err *e)
 {
 	struct oci_layout *l = layout_of(s);
 	_cleanup_free_ char *path = blob_path(l, digest);
@@ -123,8 +124,8 @@ static int layout_place(struct store *s, const char *digest, uint64_t bytes,
 	if (!S_ISREG(st.st_mode))
 		return err_set(e, -EBADMSG, "blob %s is not a regular file", path);
 	if (bytes != UINT64_MAX && (uint64_t)st.st_size != bytes)
-		return err_set(e, -EBADMSG, "blob %s has %llu bytes, its descriptor says %llu", path,
-			       (unsigned long long)st.st_size, (unsigned long long)bytes);
+		return err_set(e, -EBADMSG, "blob %s has %llu bytes, its descriptor says %llu",
+			       path, (unsigned long long)st.st_size, (unsigned long long)bytes);
 	*ret = (struct blob_place){.fd = steal_fd(&fd), .bytes = (uint64_t)st.st_size};
 	return 0;
 }
@@ -174,13 +175,13 @@ static void layout_close(struct store *s)
 }
 
 static const struct store_ops layout_ops = {
-	.close = layout_close,
-	.get_manifest = layout_get_manifest,
-	.place = layout_place,
-	.has = layout_has,
-	.put_blob = oci_layout_put_blob,
-	.put_manifest = oci_layout_put_manifest,
-	.list_tags = layout_list_tags,
+    .close = layout_close,
+    .get_manifest = layout_get_manifest,
+    .place = layout_place,
+    .has = layout_has,
+    .put_blob = oci_layout_put_blob,
+    .put_manifest = oci_layout_put_manifest,
+    .list_tags = layout_list_tags,
 };
 
 /* The "oci-layout" file says what the directory is. */

@@ -31,8 +31,7 @@
 #define TMP_PREFIX  ".tmp-headstart-"
 #define PIECE_BYTES (1u << 20)
 #define MARKER	    "{\"imageLayoutVersion\":\"1.0.0\"}\n"
-#define EMPTY_INDEX                                                                                \
-	"{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_INDEX "\",\"manifests\":[]}\n"
+#define EMPTY_INDEX "{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_INDEX "\",\"manifests\":[]}\n"
 
 static struct oci_layout *layout_of(struct store *s)
 {
@@ -142,7 +141,8 @@ int oci_layout_create(const char *dir, struct err *e)
 
 	if (foreign(dir))
 		return err_set(e, -EBADMSG,
-			       "%s is not empty and not an OCI layout; name another directory", dir);
+			       "%s is not empty and not an OCI layout; name another directory",
+			       dir);
 	rc = text_mkdirs(blobs, 0755, e);
 	if (!rc)
 		rc = lock_dir(dir, &lock, e);
@@ -154,7 +154,8 @@ int oci_layout_create(const char *dir, struct err *e)
 	return rc ? rc : write_if_missing(dir, "oci-layout", MARKER, e);
 }
 
-/* --- blobs ------------------------------------------------------------------------------------- */
+/* --- blobs -------------------------------------------------------------------------------------
+ */
 
 static int write_all(int fd, const char *p, size_t len)
 {
@@ -239,7 +240,8 @@ static int fill(int fd, const char *digest, uint64_t bytes,
 	digest_text(d, got);
 	digest_free(d);
 	if (!rc && strcmp(got, digest) != 0)
-		rc = err_set(e, -EBADMSG, "data for blob %.19s... has digest %.19s...", digest, got);
+		rc =
+		    err_set(e, -EBADMSG, "data for blob %.19s... has digest %.19s...", digest, got);
 	return rc;
 }
 
@@ -276,7 +278,8 @@ int oci_layout_put_blob(struct store *s, const char *digest, uint64_t bytes,
 	return rc;
 }
 
-/* --- index.json -------------------------------------------------------------------------------- */
+/* --- index.json --------------------------------------------------------------------------------
+ */
 
 static bool has_name(const cJSON *descriptor, const char *tag)
 {

@@ -2,7 +2,8 @@
 /*
  * origin.c - from an image name to the endpoints that serve it
  *
- * Endpoints are interned in the net, so that tokens and what was learned of a host outlive one image.
+ * Endpoints are interned in the net, so that tokens and what was learned of a host outlive one
+ * image.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -59,15 +60,14 @@ static struct endpoint *intern(struct net *n, struct endpoint *ep)
 	ep->redirects = -1;
 	ep->http = ep->may_http;
 	list_init(&ep->grants);
-	ep->key = text_printf("%s|%s|%s|%s|%s|%s|%d%d%d%d%d|%s|%s", ep->authority, ep->prefix,
-			      ep->cred_host, ep->ns ? ep->ns : "",
-			      ep->client_cert ? ep->client_cert : "",
-			      ep->client_key ? ep->client_key : "", ep->ca_only, ep->skip_verify,
-			      ep->may_http, ep->may_https, ep->named, ep->ca_pem ? ep->ca_pem : "",
-			      headers);
+	ep->key = text_printf(
+	    "%s|%s|%s|%s|%s|%s|%d%d%d%d%d|%s|%s", ep->authority, ep->prefix, ep->cred_host,
+	    ep->ns ? ep->ns : "", ep->client_cert ? ep->client_cert : "",
+	    ep->client_key ? ep->client_key : "", ep->ca_only, ep->skip_verify, ep->may_http,
+	    ep->may_https, ep->named, ep->ca_pem ? ep->ca_pem : "", headers);
 	secret_free(headers);
 	pthread_mutex_lock(&n->lock);
-	list_for_each(pos, &n->endpoints) {
+	list_for_each (pos, &n->endpoints) {
 		struct endpoint *x = list_entry(pos, struct endpoint, link);
 
 		if (strcmp(x->key, ep->key) == 0) {

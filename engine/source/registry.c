@@ -36,7 +36,8 @@ static struct registry *registry_of(struct store *s)
 	return container_of(s, struct registry, s);
 }
 
-/* --- one blob as a source ---------------------------------------------------------------------- */
+/* --- one blob as a source ----------------------------------------------------------------------
+ */
 
 struct blob_source {
 	struct source s;
@@ -109,10 +110,10 @@ static void blob_free(struct source *s)
 }
 
 static const struct source_ops blob_ops = {
-	.start = blob_start,
-	.raise = blob_raise,
-	.cancel = blob_cancel,
-	.free = blob_free,
+    .start = blob_start,
+    .raise = blob_raise,
+    .cancel = blob_cancel,
+    .free = blob_free,
 };
 
 static struct source *blob_source_new(struct registry *g, const char *digest, uint64_t bytes)
@@ -135,13 +136,13 @@ static int registry_place(struct store *s, const char *digest, uint64_t bytes,
 			  struct blob_place *ret, struct err *e)
 {
 	(void)e; /* nothing is asked, so nothing can fail */
-	*ret = (struct blob_place){.fd = -1,
-				   .bytes = bytes,
-				   .source = blob_source_new(registry_of(s), digest, bytes)};
+	*ret = (struct blob_place){
+	    .fd = -1, .bytes = bytes, .source = blob_source_new(registry_of(s), digest, bytes)};
 	return 0;
 }
 
-/* --- small requests ---------------------------------------------------------------------------- */
+/* --- small requests ----------------------------------------------------------------------------
+ */
 
 struct http_job *registry_job(struct registry *g, int method, unsigned int need, char *path)
 {
@@ -159,10 +160,10 @@ struct http_job *registry_job(struct registry *g, int method, unsigned int need,
 
 int registry_error(struct http_job *j, struct err *e)
 {
-	int rc = j->res ? j->res :
-		 j->status == 404 ? -ENOENT :
-		 j->status == 401 || j->status == 403 ? -EACCES :
-							-EIO;
+	int rc = j->res					? j->res
+		 : j->status == 404			? -ENOENT
+		 : j->status == 401 || j->status == 403 ? -EACCES
+							: -EIO;
 
 	if (j->res)
 		err_set(e, rc, "%s", j->why);
@@ -180,8 +181,7 @@ static int check_ref(struct registry *g, const char *ref, struct err *e)
 	if (digest_valid(ref))
 		return 0;
 	if (!len || len > 128 ||
-	    strspn(ref, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") !=
-		    len)
+	    strspn(ref, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != len)
 		return err_set(e, -EINVAL, "%s: not a tag or digest", g->origin->name);
 	return 0;
 }
@@ -324,7 +324,8 @@ static int registry_blob_bytes(struct store *s, const char *digest, uint64_t *re
 	return 0;
 }
 
-/* --- a whole blob, in order -------------------------------------------------------------------- */
+/* --- a whole blob, in order --------------------------------------------------------------------
+ */
 
 /*
  * Successive ranges, a few ahead of the sink. So no transfer is ever paused while the sink is busy,
@@ -436,8 +437,7 @@ static int to_file(struct http_job *j, const void *p, size_t len)
 
 /* For servers without ranges: all of it into an unnamed file first. */
 static int stream_whole(struct registry *g, const char *digest, uint64_t bytes,
-			int (*sink)(void *arg, const void *p, size_t len), void *arg,
-			struct err *e)
+			int (*sink)(void *arg, const void *p, size_t len), void *arg, struct err *e)
 {
 	const char *tmp = getenv("TMPDIR");
 	_cleanup_free_ char *name = text_printf("%s/headstart-XXXXXX", tmp && *tmp ? tmp : "/tmp");
@@ -505,7 +505,8 @@ static int registry_stream(struct store *s, const char *digest, uint64_t bytes,
 	return rc;
 }
 
-/* --- the store --------------------------------------------------------------------------------- */
+/* --- the store ---------------------------------------------------------------------------------
+ */
 
 static void registry_close(struct store *s)
 {
@@ -517,18 +518,18 @@ static void registry_close(struct store *s)
 }
 
 static const struct store_ops registry_ops = {
-	.close = registry_close,
-	.get_manifest = registry_get_manifest,
-	.resolve = registry_resolve,
-	.get_blob = registry_get_blob,
-	.stream = registry_stream,
-	.place = registry_place,
-	.has = registry_has,
-	.blob_bytes = registry_blob_bytes,
-	.mount = registry_mount,
-	.put_blob = registry_put_blob,
-	.put_manifest = registry_put_manifest,
-	.list_tags = registry_list_tags,
+    .close = registry_close,
+    .get_manifest = registry_get_manifest,
+    .resolve = registry_resolve,
+    .get_blob = registry_get_blob,
+    .stream = registry_stream,
+    .place = registry_place,
+    .has = registry_has,
+    .blob_bytes = registry_blob_bytes,
+    .mount = registry_mount,
+    .put_blob = registry_put_blob,
+    .put_manifest = registry_put_manifest,
+    .list_tags = registry_list_tags,
 };
 
 int registry_open(struct net *net, const struct imageref *r, struct store **ret, struct err *e)

@@ -40,7 +40,8 @@ static struct registry *registry_of(struct store *s)
 	return container_of(s, struct registry, s);
 }
 
-/* --- addresses of uploads ---------------------------------------------------------------------- */
+/* --- addresses of uploads ----------------------------------------------------------------------
+ */
 
 /* Location as given, made absolute; it may be relative and carry a query. */
 static char *absolute(const struct http_job *j)
@@ -101,8 +102,8 @@ static int begin(struct attempt *a, const char *from, char **ret_url, struct end
 
 	j = registry_job(g, HTTP_POST, HOST_PULL | HOST_PUSH,
 			 from ? text_printf("%s/blobs/uploads/?mount=%s&from=%s", g->origin->repo,
-					    a->digest, from) :
-				text_printf("%s/blobs/uploads/", g->origin->repo));
+					    a->digest, from)
+			      : text_printf("%s/blobs/uploads/", g->origin->repo));
 	j->max_body = HTTP_ERROR_BYTES;
 	if (scope)
 		j->scope = scope;
@@ -320,7 +321,8 @@ int registry_put_manifest(struct store *s, const char *media_type, const void *b
 	return 0;
 }
 
-/* --- tags -------------------------------------------------------------------------------------- */
+/* --- tags --------------------------------------------------------------------------------------
+ */
 
 /* The path behind "/v2/" of Link: <...>; rel="next", or NULL. */
 static char *next_page(const struct http_job *j, const char *repo)

@@ -57,8 +57,7 @@ static int check_digest(const struct store *s, const char *digest, struct err *e
 	return err_set(e, -EINVAL, "%s: not a sha256 digest", s->name);
 }
 
-static int verify(const struct store *s, const void *p, size_t len, const char *want,
-		  struct err *e)
+static int verify(const struct store *s, const void *p, size_t len, const char *want, struct err *e)
 {
 	char got[DIGEST_TEXT_BYTES];
 
@@ -69,8 +68,7 @@ static int verify(const struct store *s, const void *p, size_t len, const char *
 		       got);
 }
 
-int store_get_manifest(struct store *s, const char *ref, struct store_manifest *ret,
-		       struct err *e)
+int store_get_manifest(struct store *s, const char *ref, struct store_manifest *ret, struct err *e)
 {
 	struct store_manifest m = {0};
 	char got[DIGEST_TEXT_BYTES];
@@ -90,8 +88,8 @@ int store_get_manifest(struct store *s, const char *ref, struct store_manifest *
 		if (rc)
 			rc = err_wrap(e, rc, "%s", s->name);
 		else
-			m.media_type = text_dup(kind == OCI_KIND_INDEX ? OCI_TYPE_INDEX :
-									 OCI_TYPE_MANIFEST);
+			m.media_type =
+			    text_dup(kind == OCI_KIND_INDEX ? OCI_TYPE_INDEX : OCI_TYPE_MANIFEST);
 	}
 	if (rc) {
 		store_manifest_done(&m);
@@ -117,7 +115,8 @@ int store_resolve(struct store *s, const char *ref, char ret_digest[static 72], 
 	return 0;
 }
 
-/* --- whole blobs ------------------------------------------------------------------------------- */
+/* --- whole blobs -------------------------------------------------------------------------------
+ */
 
 static int read_place(struct store *s, const struct blob_place *p, uint64_t bytes,
 		      int (*sink)(void *arg, const void *p, size_t len), void *arg, struct err *e)
@@ -163,8 +162,7 @@ static int get_local(struct store *s, const char *digest, size_t max_bytes, char
 	}
 	buf = xmalloc_zero(1, (size_t)p.bytes + 1);
 	while (len < p.bytes) {
-		ssize_t n = pread(p.fd, buf + len, (size_t)p.bytes - len,
-				  (off_t)(p.fd_off + len));
+		ssize_t n = pread(p.fd, buf + len, (size_t)p.bytes - len, (off_t)(p.fd_off + len));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -192,9 +190,8 @@ int store_get_blob(struct store *s, const char *digest, size_t max_bytes, char *
 	int rc = check_digest(s, digest, e);
 
 	if (!rc)
-		rc = s->ops->get_blob ?
-			     s->ops->get_blob(s, digest, max_bytes, &buf, &len, e) :
-			     get_local(s, digest, max_bytes, &buf, &len, e);
+		rc = s->ops->get_blob ? s->ops->get_blob(s, digest, max_bytes, &buf, &len, e)
+				      : get_local(s, digest, max_bytes, &buf, &len, e);
 	if (!rc)
 		rc = verify(s, buf, len, digest, e);
 	if (rc) {
@@ -286,7 +283,8 @@ int store_blob_bytes(struct store *s, const char *digest, uint64_t *ret_bytes, s
 	return 0;
 }
 
-/* --- writing ----------------------------------------------------------------------------------- */
+/* --- writing -----------------------------------------------------------------------------------
+ */
 
 int store_mount_blob(struct store *s, const char *digest, const char *from_repo, struct err *e)
 {

@@ -253,9 +253,11 @@ static int add(struct scan *s, struct tar_index *x, const unsigned char *b, uint
 static int not_tar(struct scan *s, const unsigned char *b, uint64_t off)
 {
 	if (off == 0 && b[0] == 0x1f && b[1] == 0x8b)
-		return err_set(s->e, -EOPNOTSUPP, "archive is compressed with gzip; gunzip it first");
+		return err_set(s->e, -EOPNOTSUPP,
+			       "archive is compressed with gzip; gunzip it first");
 	if (off == 0 && get_le32(b) == 0xfd2fb528)
-		return err_set(s->e, -EOPNOTSUPP, "archive is compressed with zstd; unzstd it first");
+		return err_set(s->e, -EOPNOTSUPP,
+			       "archive is compressed with zstd; unzstd it first");
 	return err_set(s->e, -EBADMSG, "not a tar file: bad header at offset %llu",
 		       (unsigned long long)off);
 }
@@ -271,8 +273,8 @@ static int scan(struct scan *s, struct tar_index *x)
 		int rc;
 
 		if (s->bytes - off < BLOCK)
-			return off ? err_set(s->e, -EBADMSG, "tar file is cut short") :
-				     err_set(s->e, -EBADMSG, "not a tar file: too short");
+			return off ? err_set(s->e, -EBADMSG, "tar file is cut short")
+				   : err_set(s->e, -EBADMSG, "not a tar file: too short");
 		rc = s->read(s->arg, off, b, BLOCK);
 		if (rc)
 			return err_set(s->e, rc, "cannot read the archive");

@@ -109,7 +109,8 @@ static int line_end(struct parser *ps)
 	return 0;
 }
 
-/* --- strings ----------------------------------------------------------------------------------- */
+/* --- strings -----------------------------------------------------------------------------------
+ */
 
 struct out {
 	char *buf;
@@ -262,7 +263,8 @@ static int string(struct parser *ps, bool key, char **ret)
 	return 0;
 }
 
-/* --- keys and values --------------------------------------------------------------------------- */
+/* --- keys and values ---------------------------------------------------------------------------
+ */
 
 static bool bare(char c)
 {
@@ -444,7 +446,8 @@ static int word(struct parser *ps, struct toml *t)
 		if (*start == '_')
 			continue;
 		if (*start < '0' || *start > '9')
-			return fail(ps, "not a value (strings need quotes; no dates or floats here)");
+			return fail(ps,
+				    "not a value (strings need quotes; no dates or floats here)");
 		t->number = t->number * 10 + (*start - '0');
 	}
 	if (minus)

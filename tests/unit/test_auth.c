@@ -20,24 +20,24 @@ static void test_challenges(void **state)
 		enum auth_scheme scheme;
 		const char *realm, *service, *scope;
 	} c[] = {
-		{"Bearer realm=\"https://a/t\",service=\"s\",scope=\"repository:x:pull\"",
-		 AUTH_BEARER, "https://a/t", "s", "repository:x:pull"},
-		{"bearer REALM=\"https://a/t?x=1,2\" , service = s", AUTH_BEARER, "https://a/t?x=1,2",
-		 "s", ""},
-		{"Basic realm=\"x\"", AUTH_BASIC, "x", "", ""},
-		{"Basic", AUTH_BASIC, "", "", ""},
-		{"Negotiate abcd==, Basic realm=\"x\", Bearer realm=\"https://a\"", AUTH_BEARER,
-		 "https://a", "", ""},
-		{"Bearer realm=\"https://a\", Basic realm=\"x\"", AUTH_BEARER, "https://a", "", ""},
-		{"Bearer realm=\"https://a\\\"b\\\\\"", AUTH_BEARER, "https://a\"b\\", "", ""},
-		{"Bearer realm=\"https://a\",error=\"insufficient_scope\",scope=\"a b\"",
-		 AUTH_BEARER, "https://a", "", "a b"},
-		{"Bearer", AUTH_NONE, "", "", ""},
-		{"Bearer realm=\"unterminated", AUTH_NONE, "", "", ""},
-		{"Bearer realm=\"a\nb\"", AUTH_NONE, "", "", ""},
-		{"Digest realm=\"x\", nonce=\"y\"", AUTH_NONE, "", "", ""},
-		{"", AUTH_NONE, "", "", ""},
-		{",,, = ,\"", AUTH_NONE, "", "", ""},
+	    {"Bearer realm=\"https://a/t\",service=\"s\",scope=\"repository:x:pull\"", AUTH_BEARER,
+	     "https://a/t", "s", "repository:x:pull"},
+	    {"bearer REALM=\"https://a/t?x=1,2\" , service = s", AUTH_BEARER, "https://a/t?x=1,2",
+	     "s", ""},
+	    {"Basic realm=\"x\"", AUTH_BASIC, "x", "", ""},
+	    {"Basic", AUTH_BASIC, "", "", ""},
+	    {"Negotiate abcd==, Basic realm=\"x\", Bearer realm=\"https://a\"", AUTH_BEARER,
+	     "https://a", "", ""},
+	    {"Bearer realm=\"https://a\", Basic realm=\"x\"", AUTH_BEARER, "https://a", "", ""},
+	    {"Bearer realm=\"https://a\\\"b\\\\\"", AUTH_BEARER, "https://a\"b\\", "", ""},
+	    {"Bearer realm=\"https://a\",error=\"insufficient_scope\",scope=\"a b\"", AUTH_BEARER,
+	     "https://a", "", "a b"},
+	    {"Bearer", AUTH_NONE, "", "", ""},
+	    {"Bearer realm=\"unterminated", AUTH_NONE, "", "", ""},
+	    {"Bearer realm=\"a\nb\"", AUTH_NONE, "", "", ""},
+	    {"Digest realm=\"x\", nonce=\"y\"", AUTH_NONE, "", "", ""},
+	    {"", AUTH_NONE, "", "", ""},
+	    {",,, = ,\"", AUTH_NONE, "", "", ""},
 	};
 
 	(void)state;
@@ -75,17 +75,17 @@ static void test_tokens(void **state)
 		const char *token;
 		uint64_t life;
 	} c[] = {
-		{"{\"token\":\"a\",\"access_token\":\"b\",\"expires_in\":300}", 0, "a", 300},
-		{"{\"access_token\":\"b\"}", 0, "b", 60},
-		{"{\"token\":\"\",\"access_token\":\"b\",\"expires_in\":0}", 0, "b", 60},
-		{"{\"token\":\"t\",\"expires_in\":-5}", 0, "t", 60},
-		{"{\"token\":\"t\",\"expires_in\":1e30}", 0, "t", 7 * 86400},
-		{"{\"token\":\"a\\r\\nX: y\"}", -EPROTO, NULL, 0},
-		{"{\"token\":5}", -EPROTO, NULL, 0},
-		{"{}", -EPROTO, NULL, 0},
-		{"[]", -EPROTO, NULL, 0},
-		{"", -EPROTO, NULL, 0},
-		{"{\"token\":\"a\"", -EPROTO, NULL, 0},
+	    {"{\"token\":\"a\",\"access_token\":\"b\",\"expires_in\":300}", 0, "a", 300},
+	    {"{\"access_token\":\"b\"}", 0, "b", 60},
+	    {"{\"token\":\"\",\"access_token\":\"b\",\"expires_in\":0}", 0, "b", 60},
+	    {"{\"token\":\"t\",\"expires_in\":-5}", 0, "t", 60},
+	    {"{\"token\":\"t\",\"expires_in\":1e30}", 0, "t", 7 * 86400},
+	    {"{\"token\":\"a\\r\\nX: y\"}", -EPROTO, NULL, 0},
+	    {"{\"token\":5}", -EPROTO, NULL, 0},
+	    {"{}", -EPROTO, NULL, 0},
+	    {"[]", -EPROTO, NULL, 0},
+	    {"", -EPROTO, NULL, 0},
+	    {"{\"token\":\"a\"", -EPROTO, NULL, 0},
 	};
 
 	(void)state;
@@ -106,9 +106,9 @@ static void test_tokens(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_challenges),
-		cmocka_unit_test(test_long),
-		cmocka_unit_test(test_tokens),
+	    cmocka_unit_test(test_challenges),
+	    cmocka_unit_test(test_long),
+	    cmocka_unit_test(test_tokens),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -62,8 +62,8 @@ static void test_files(void **state)
 	(void)state;
 	expect("{\"auths\":{\"r.example\":{\"auth\":\"dXNlcjpzM2NyZXQ=\"}}}", "r.example", "a/b",
 	       "user s3cret");
-	expect("{\"auths\":{\"https://r.example/v2/\":{\"auth\":\"dXNlcjpzM2NyZXQ\"}}}", "r.example",
-	       "a/b", "user s3cret");
+	expect("{\"auths\":{\"https://r.example/v2/\":{\"auth\":\"dXNlcjpzM2NyZXQ\"}}}",
+	       "r.example", "a/b", "user s3cret");
 	expect("{\"auths\":{\"r.example:5000\":{\"auth\":\"dXNlcjpzM2NyZXQ=\"}}}", "r.example",
 	       "a/b", "none");
 	expect("{\"auths\":{\"https://index.docker.io/v1/\":{\"auth\":\"dXNlcjpzM2NyZXQ=\"}}}",
@@ -94,10 +94,12 @@ static void test_helpers(void **state)
 	(void)state;
 	put("docker-credential-good",
 	    "#!/bin/sh\nread s || :\n[ \"$1\" = get ] || exit 9\n"
-	    "printf '{\"ServerURL\":\"%s\",\"Username\":\"%s\",\"Secret\":\"s3cret\"}' \"$s\" \"$s\"\n",
+	    "printf '{\"ServerURL\":\"%s\",\"Username\":\"%s\",\"Secret\":\"s3cret\"}' \"$s\" "
+	    "\"$s\"\n",
 	    0755);
 	put("docker-credential-token",
-	    "#!/bin/sh\ncat >/dev/null\necho '{\"Username\":\"<token>\",\"Secret\":\"T\"}'\n", 0755);
+	    "#!/bin/sh\ncat >/dev/null\necho '{\"Username\":\"<token>\",\"Secret\":\"T\"}'\n",
+	    0755);
 	put("docker-credential-absent",
 	    "#!/bin/sh\necho 'credentials not found in native keychain'\nexit 1\n", 0755);
 	put("docker-credential-bad", "#!/bin/sh\necho s3cret\nexit 0\n", 0755);
@@ -105,9 +107,11 @@ static void test_helpers(void **state)
 	put("docker-credential-flood", "#!/bin/sh\nexec cat /dev/zero\n", 0755);
 	expect("{\"credHelpers\":{\"r.example\":\"good\"}}", "r.example", "a", "r.example s3cret");
 	expect("{\"credsStore\":\"good\"}", "docker.io", "a", "https://index.docker.io/v1/ s3cret");
-	/* what is in the file itself comes before the store, a helper of the host before the file */
-	expect("{\"credsStore\":\"good\",\"auths\":{\"r.example\":{\"auth\":\"b3RoZXI6cGFzcw==\"}}}",
-	       "r.example", "a", "other pass");
+	/* what is in the file itself comes before the store, a helper of the host before the file
+	 */
+	expect(
+	    "{\"credsStore\":\"good\",\"auths\":{\"r.example\":{\"auth\":\"b3RoZXI6cGFzcw==\"}}}",
+	    "r.example", "a", "other pass");
 	expect("{\"credHelpers\":{\"r.example\":\"good\"},"
 	       "\"auths\":{\"r.example\":{\"auth\":\"b3RoZXI6cGFzcw==\"}}}",
 	       "r.example", "a", "r.example s3cret");
@@ -196,10 +200,10 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_files),
-		cmocka_unit_test(test_helpers),
-		cmocka_unit_test(test_defaults),
-		cmocka_unit_test(test_option),
+	    cmocka_unit_test(test_files),
+	    cmocka_unit_test(test_helpers),
+	    cmocka_unit_test(test_defaults),
+	    cmocka_unit_test(test_option),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

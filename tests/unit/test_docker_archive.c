@@ -49,8 +49,8 @@ static void make(const struct item *items, size_t count, int format)
 			archive_entry_set_symlink(x, items[i].text);
 		else if (items[i].kind == 'h')
 			archive_entry_set_hardlink(x, items[i].text);
-		archive_entry_set_size(x, items[i].kind == 'f' ? (la_int64_t)strlen(items[i].text) :
-								 0);
+		archive_entry_set_size(x, items[i].kind == 'f' ? (la_int64_t)strlen(items[i].text)
+							       : 0);
 		assert_int_equal(archive_write_header(a, x), ARCHIVE_OK);
 		if (items[i].kind == 'f')
 			assert_true(archive_write_data(a, items[i].text, strlen(items[i].text)) >=
@@ -79,8 +79,8 @@ static struct store *open_archive(const char *tag, int want, const char *msg)
 }
 
 static const char long_name[] =
-	"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123"
-	"4567890123456789/layer.tar";
+    "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123"
+    "4567890123456789/layer.tar";
 
 static void check_image(const char *ref, const char *config, const char *const *layers, size_t n)
 {
@@ -130,13 +130,13 @@ static void test_shapes(void **state)
 		 "\"Layers\":[\"d/layer.tar\",\"e/f/layer.tar\"]}]",
 		 long_name);
 	const struct item items[] = {
-		{'f', "a/layer.tar", "layer one"},
-		{'f', long_name, "layer two"},
-		{'f', "blobs/sha256/cc", "{\"second\":1}"},
-		{'h', "d/layer.tar", long_name},
-		{'s', "e/f/layer.tar", "../../a/layer.tar"},
-		{'f', "c.json", "{}"},
-		{'f', "manifest.json", json},
+	    {'f', "a/layer.tar", "layer one"},
+	    {'f', long_name, "layer two"},
+	    {'f', "blobs/sha256/cc", "{\"second\":1}"},
+	    {'h', "d/layer.tar", long_name},
+	    {'s', "e/f/layer.tar", "../../a/layer.tar"},
+	    {'f', "c.json", "{}"},
+	    {'f', "manifest.json", json},
 	};
 
 	for (int k = 0; k < 2; k++) {
@@ -172,25 +172,25 @@ static void test_bad(void **state)
 		const char *json;
 		int open, get;
 	} c[] = {
-		{"", -EBADMSG, 0},
-		{"{}", -EBADMSG, 0},
-		{"[]", -EBADMSG, 0},
-		{"[{\"Layers\":[]}]", -EBADMSG, 0},
-		{"[{\"Config\":\"c.json\",\"Layers\":5}]", -EBADMSG, 0},
-		{"[{\"Config\":\"c.json\",\"Layers\":[5]}]", -EBADMSG, 0},
-		{"[{\"Config\":\"absent\",\"Layers\":[]}]", 0, -EBADMSG},
-		{"[{\"Config\":\"c.json\",\"Layers\":[\"absent\"]}]", 0, -EBADMSG},
-		{"[{\"Config\":\"c.json\",\"Layers\":[\"out\"]}]", 0, -EBADMSG},
-		{"[{\"Config\":\"c.json\",\"Layers\":[\"loop\"]}]", 0, -EBADMSG},
+	    {"", -EBADMSG, 0},
+	    {"{}", -EBADMSG, 0},
+	    {"[]", -EBADMSG, 0},
+	    {"[{\"Layers\":[]}]", -EBADMSG, 0},
+	    {"[{\"Config\":\"c.json\",\"Layers\":5}]", -EBADMSG, 0},
+	    {"[{\"Config\":\"c.json\",\"Layers\":[5]}]", -EBADMSG, 0},
+	    {"[{\"Config\":\"absent\",\"Layers\":[]}]", 0, -EBADMSG},
+	    {"[{\"Config\":\"c.json\",\"Layers\":[\"absent\"]}]", 0, -EBADMSG},
+	    {"[{\"Config\":\"c.json\",\"Layers\":[\"out\"]}]", 0, -EBADMSG},
+	    {"[{\"Config\":\"c.json\",\"Layers\":[\"loop\"]}]", 0, -EBADMSG},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(c) / sizeof(c[0]); i++) {
 		const struct item items[] = {
-			{'f', "c.json", "{}"},
-			{'s', "out", "../../../etc/passwd"},
-			{'s', "loop", "loop"},
-			{'f', "manifest.json", c[i].json},
+		    {'f', "c.json", "{}"},
+		    {'s', "out", "../../../etc/passwd"},
+		    {'s', "loop", "loop"},
+		    {'f', "manifest.json", c[i].json},
 		};
 		struct store_manifest m = {0};
 		struct err e = {0};
@@ -213,12 +213,12 @@ static void test_not_tar(void **state)
 		size_t len;
 		int rc;
 	} c[] = {
-		{"", 0, -EBADMSG},
-		{"short", 5, -EBADMSG},
-		{"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", 600, -EOPNOTSUPP},
-		{"\x28\xb5\x2f\xfd", 600, -EOPNOTSUPP},
-		{"nonsense", 600, -EBADMSG},
-		{"", 2048, -EBADMSG},
+	    {"", 0, -EBADMSG},
+	    {"short", 5, -EBADMSG},
+	    {"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", 600, -EOPNOTSUPP},
+	    {"\x28\xb5\x2f\xfd", 600, -EOPNOTSUPP},
+	    {"nonsense", 600, -EBADMSG},
+	    {"", 2048, -EBADMSG},
 	};
 	const struct item items[] = {{'f', "big", "0123456789"}, {'f', "manifest.json", "[]"}};
 
@@ -262,9 +262,9 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_shapes),
-		cmocka_unit_test(test_bad),
-		cmocka_unit_test(test_not_tar),
+	    cmocka_unit_test(test_shapes),
+	    cmocka_unit_test(test_bad),
+	    cmocka_unit_test(test_not_tar),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -22,26 +22,25 @@
 #include "net.h"
 #include "store.h"
 
-static const char full[] =
-	"# comment\n"
-	"server = \"https://registry-1.docker.io\" # tail\n"
-	"ca = \"/etc/ca.crt\"\n"
-	"\n"
-	"[host.\"https://mirror.example:5000\"]\n"
-	"  capabilities = [\"pull\", 'resolve',\n"
-	"\t# in between\n"
-	"\t]\n"
-	"  ca = ['a.crt', \"b.crt\",]\n"
-	"  client = [[\"c.cert\", \"c.key\"]]\n"
-	"  skip_verify = true\n"
-	"  override_path = true\n"
-	"  surprise = 1_000\n"
-	"  [host.\"https://mirror.example:5000\".header]\n"
-	"    x-one = \"v\\u00e9\"\n"
-	"    \"x-two\" = [\"a\", \"b\"]\n"
-	"[host.'http://plain.example/prefix']\n"
-	"client = \"both.pem\"\r\n"
-	"header = { X-Three = '''q''', a.b = false }\n";
+static const char full[] = "# comment\n"
+			   "server = \"https://registry-1.docker.io\" # tail\n"
+			   "ca = \"/etc/ca.crt\"\n"
+			   "\n"
+			   "[host.\"https://mirror.example:5000\"]\n"
+			   "  capabilities = [\"pull\", 'resolve',\n"
+			   "\t# in between\n"
+			   "\t]\n"
+			   "  ca = ['a.crt', \"b.crt\",]\n"
+			   "  client = [[\"c.cert\", \"c.key\"]]\n"
+			   "  skip_verify = true\n"
+			   "  override_path = true\n"
+			   "  surprise = 1_000\n"
+			   "  [host.\"https://mirror.example:5000\".header]\n"
+			   "    x-one = \"v\\u00e9\"\n"
+			   "    \"x-two\" = [\"a\", \"b\"]\n"
+			   "[host.'http://plain.example/prefix']\n"
+			   "client = \"both.pem\"\r\n"
+			   "header = { X-Three = '''q''', a.b = false }\n";
 
 static struct hosts_config *parse(const char *text, int want, const char *msg)
 {
@@ -94,35 +93,35 @@ static void test_full(void **state)
 static void test_bad(void **state)
 {
 	static const char *const c[][2] = {
-		{"server = nope", "line 1"},
-		{"server = \"a", "line 1"},
-		{"\n\nserver == \"a\"", "line 3"},
-		{"server = \"ftp://x\"", "http:// or https://"},
-		{"server = \"https://u:p@x\"", "cannot be used"},
-		{"server = \"https://x?y\"", "cannot be used"},
-		{"server = \"https://x\"\nserver = \"https://y\"", "twice"},
-		{"server = 5", "must be a string"},
-		{"[host.\"https://x\"]\ncapabilities = [\"fly\"]", "unknown capability"},
-		{"[host.\"https://x\"]\ncapabilities = \"pull\"", "list"},
-		{"[host.\"https://x\"]\nskip_verify = \"true\"", "true or false"},
-		{"[host.\"https://x\"]\n[host.\"https://x\"]", "twice"},
-		{"[[host]]", "arrays of tables"},
-		{"[host.\"https://x\"", "']'"},
-		{"[host.\"https://x\"]\nheader = {a = \"x\\ny\"}", "control character"},
-		{"[host.\"https://x\"]\nheader = {\"a b\" = \"x\"}", "header name"},
-		{"a = 1.5", "line 1"},
-		{"a = 1979-05-27", "line 1"},
-		{"a = \"\\q\"", "escape"},
-		{"a = \"\\ud800\"", "escape"},
-		{"a = [[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]", "deep"},
-		{"a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s = 1", "deep"},
-		{"a = 1 b = 2", "unexpected"},
-		{"= 1", "key"},
-		{"a", "'='"},
-		{"a = {b = 1\n}", "inline"},
-		{"a = {b = 1}\n[a]\nc = 2", "something else"},
-		{"a = 'x'\na.b = 1", "something else"},
-		{"host = 1", "must be a table"},
+	    {"server = nope", "line 1"},
+	    {"server = \"a", "line 1"},
+	    {"\n\nserver == \"a\"", "line 3"},
+	    {"server = \"ftp://x\"", "http:// or https://"},
+	    {"server = \"https://u:p@x\"", "cannot be used"},
+	    {"server = \"https://x?y\"", "cannot be used"},
+	    {"server = \"https://x\"\nserver = \"https://y\"", "twice"},
+	    {"server = 5", "must be a string"},
+	    {"[host.\"https://x\"]\ncapabilities = [\"fly\"]", "unknown capability"},
+	    {"[host.\"https://x\"]\ncapabilities = \"pull\"", "list"},
+	    {"[host.\"https://x\"]\nskip_verify = \"true\"", "true or false"},
+	    {"[host.\"https://x\"]\n[host.\"https://x\"]", "twice"},
+	    {"[[host]]", "arrays of tables"},
+	    {"[host.\"https://x\"", "']'"},
+	    {"[host.\"https://x\"]\nheader = {a = \"x\\ny\"}", "control character"},
+	    {"[host.\"https://x\"]\nheader = {\"a b\" = \"x\"}", "header name"},
+	    {"a = 1.5", "line 1"},
+	    {"a = 1979-05-27", "line 1"},
+	    {"a = \"\\q\"", "escape"},
+	    {"a = \"\\ud800\"", "escape"},
+	    {"a = [[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]", "deep"},
+	    {"a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s = 1", "deep"},
+	    {"a = 1 b = 2", "unexpected"},
+	    {"= 1", "key"},
+	    {"a", "'='"},
+	    {"a = {b = 1\n}", "inline"},
+	    {"a = {b = 1}\n[a]\nc = 2", "something else"},
+	    {"a = 'x'\na.b = 1", "something else"},
+	    {"host = 1", "must be a table"},
 	};
 
 	(void)state;
@@ -130,7 +129,8 @@ static void test_bad(void **state)
 		(void)parse(c[i][0], -EINVAL, c[i][1]);
 }
 
-/* --- mirrors ------------------------------------------------------------------------------------ */
+/* --- mirrors ------------------------------------------------------------------------------------
+ */
 
 static char dir[] = "/tmp/hs-hosts-XXXXXX";
 
@@ -246,10 +246,10 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_full),
-		cmocka_unit_test(test_bad),
-		cmocka_unit_test(test_mirrors),
-		cmocka_unit_test(test_load),
+	    cmocka_unit_test(test_full),
+	    cmocka_unit_test(test_bad),
+	    cmocka_unit_test(test_mirrors),
+	    cmocka_unit_test(test_load),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

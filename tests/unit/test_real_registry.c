@@ -154,11 +154,12 @@ static void test_push_pull(void **state)
 	assert_int_equal(store_has_blob(s, d, &e), 1);
 	assert_int_equal(store_stream_blob(s, d, BYTES, same, &at, &e), 0);
 	assert_int_equal(at, BYTES);
-	snprintf(text, sizeof(text),
-		 "{\"schemaVersion\":2,\"mediaType\":\"%s\",\"config\":{\"mediaType\":\"%s\","
-		 "\"digest\":\"%s\",\"size\":2},\"layers\":[{\"mediaType\":\"%s\",\"digest\":\"%s\","
-		 "\"size\":%u}]}",
-		 OCI_TYPE_MANIFEST, OCI_TYPE_CONFIG, c, OCI_TYPE_LAYER, d, BYTES);
+	snprintf(
+	    text, sizeof(text),
+	    "{\"schemaVersion\":2,\"mediaType\":\"%s\",\"config\":{\"mediaType\":\"%s\","
+	    "\"digest\":\"%s\",\"size\":2},\"layers\":[{\"mediaType\":\"%s\",\"digest\":\"%s\","
+	    "\"size\":%u}]}",
+	    OCI_TYPE_MANIFEST, OCI_TYPE_CONFIG, c, OCI_TYPE_LAYER, d, BYTES);
 	if (store_put_manifest(s, OCI_TYPE_MANIFEST, text, strlen(text), "1", &e))
 		fail_msg("%s", e.msg);
 	assert_int_equal(store_get_manifest(s, "1", &m, &e), 0);
@@ -207,8 +208,8 @@ static void test_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_push_pull),
-		cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_push_pull),
+	    cmocka_unit_test(test_refused),
 	};
 	char cmd[128];
 	int rc = 77;

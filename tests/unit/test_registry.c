@@ -143,7 +143,8 @@ static void fault(struct world *w, const char *json)
 	fake_post(&w->f, "/_fault", json);
 }
 
-/* --- plain ranges ------------------------------------------------------------------------------- */
+/* --- plain ranges -------------------------------------------------------------------------------
+ */
 
 static void test_ranges(void **state)
 {
@@ -165,18 +166,18 @@ static void test_ranges(void **state)
 static void test_healed(void **state)
 {
 	static const char *const kinds[] = {
-		"{\"kind\":\"status\",\"code\":500}",
-		"{\"kind\":\"status\",\"code\":503,\"headers\":{\"Retry-After\":\"0\"}}",
-		"{\"kind\":\"status\",\"code\":429,\"headers\":{\"Retry-After\":\"0\"}}",
-		"{\"kind\":\"reset\",\"bytes\":0}",
-		"{\"kind\":\"reset\",\"bytes\":100}",
-		"{\"kind\":\"short\",\"bytes\":70000}",
-		"{\"kind\":\"no-range\"}",
-		"{\"kind\":\"bad-range\"}",
-		"{\"kind\":\"no-content-range\"}",
-		"{\"kind\":\"extra\",\"bytes\":5}",
-		"{\"kind\":\"headers\"}",
-		"{\"kind\":\"garbage\"}",
+	    "{\"kind\":\"status\",\"code\":500}",
+	    "{\"kind\":\"status\",\"code\":503,\"headers\":{\"Retry-After\":\"0\"}}",
+	    "{\"kind\":\"status\",\"code\":429,\"headers\":{\"Retry-After\":\"0\"}}",
+	    "{\"kind\":\"reset\",\"bytes\":0}",
+	    "{\"kind\":\"reset\",\"bytes\":100}",
+	    "{\"kind\":\"short\",\"bytes\":70000}",
+	    "{\"kind\":\"no-range\"}",
+	    "{\"kind\":\"bad-range\"}",
+	    "{\"kind\":\"no-content-range\"}",
+	    "{\"kind\":\"extra\",\"bytes\":5}",
+	    "{\"kind\":\"headers\"}",
+	    "{\"kind\":\"garbage\"}",
 	};
 	struct world w;
 
@@ -224,13 +225,13 @@ static void test_refused_answers(void **state)
 		int res;
 		const char *why;
 	} c[] = {
-		{"{\"kind\":\"no-range\",\"count\":9}", -EPROTO, "ignores Range"},
-		{"{\"kind\":\"bad-range\",\"count\":9}", -EPROTO, "Content-Range"},
-		{"{\"kind\":\"extra\",\"bytes\":1,\"count\":9}", -EPROTO, "more bytes"},
-		{"{\"kind\":\"headers\",\"count\":9}", -EPROTO, "headers"},
-		{"{\"kind\":\"status\",\"code\":404,\"count\":9}", -ENOENT, "404"},
-		{"{\"kind\":\"status\",\"code\":403,\"count\":9}", -EACCES, "--creds"},
-		{"{\"kind\":\"status\",\"code\":416,\"count\":9}", -EPROTO, "416"},
+	    {"{\"kind\":\"no-range\",\"count\":9}", -EPROTO, "ignores Range"},
+	    {"{\"kind\":\"bad-range\",\"count\":9}", -EPROTO, "Content-Range"},
+	    {"{\"kind\":\"extra\",\"bytes\":1,\"count\":9}", -EPROTO, "more bytes"},
+	    {"{\"kind\":\"headers\",\"count\":9}", -EPROTO, "headers"},
+	    {"{\"kind\":\"status\",\"code\":404,\"count\":9}", -ENOENT, "404"},
+	    {"{\"kind\":\"status\",\"code\":403,\"count\":9}", -EACCES, "--creds"},
+	    {"{\"kind\":\"status\",\"code\":416,\"count\":9}", -EPROTO, "416"},
 	};
 	struct world w;
 
@@ -380,7 +381,8 @@ static void test_demand_first(void **state)
 	world_close(&w);
 }
 
-/* --- authorization ------------------------------------------------------------------------------ */
+/* --- authorization ------------------------------------------------------------------------------
+ */
 
 static void test_basic(void **state)
 {
@@ -441,7 +443,8 @@ static void test_bearer(void **state)
 /* Many first fetches at once: one challenge and one token for all of them. */
 static void test_single_flight(void **state)
 {
-	static const char opt[] = "{\"auth\":\"bearer\",\"anonymous_token\":true,\"latency_ms\":30}";
+	static const char opt[] =
+	    "{\"auth\":\"bearer\",\"anonymous_token\":true,\"latency_ms\":30}";
 	struct world w;
 	struct source *s;
 	struct one o[24];
@@ -509,7 +512,8 @@ static void test_token_faults(void **state)
 	world_close(&w);
 }
 
-/* --- redirects ---------------------------------------------------------------------------------- */
+/* --- redirects ----------------------------------------------------------------------------------
+ */
 
 static void test_redirect(void **state)
 {
@@ -610,7 +614,8 @@ static void test_redirect_faults(void **state)
 	world_close(&w);
 }
 
-/* --- the store ---------------------------------------------------------------------------------- */
+/* --- the store ----------------------------------------------------------------------------------
+ */
 
 static void test_manifests(void **state)
 {
@@ -628,8 +633,7 @@ static void test_manifests(void **state)
 		char tag[8];
 
 		snprintf(tag, sizeof(tag), "t%d", i);
-		assert_int_equal(
-			store_put_manifest(w.s, type, text, strlen(text), tag, &w.e), 0);
+		assert_int_equal(store_put_manifest(w.s, type, text, strlen(text), tag, &w.e), 0);
 	}
 	assert_int_equal(store_get_manifest(w.s, "t1", &m, &w.e), 0);
 	assert_string_equal(m.bytes, text);
@@ -735,10 +739,10 @@ static int give_up(void *arg, uint64_t off, void *buf, size_t len)
 static void test_push(void **state)
 {
 	static const char *const opts[] = {
-		"{}",
-		"{\"no_whole_put\":true}",
-		"{\"auth\":\"bearer\"}",
-		"{\"auth\":\"basic\",\"no_whole_put\":true}",
+	    "{}",
+	    "{\"no_whole_put\":true}",
+	    "{\"auth\":\"bearer\"}",
+	    "{\"auth\":\"basic\",\"no_whole_put\":true}",
 	};
 	struct net_options o = {.creds = "user:secret"};
 	char d[72];
@@ -764,10 +768,10 @@ static void test_push(void **state)
 static void test_push_faults(void **state)
 {
 	static const char *const faults[] = {
-		"[{\"method\":\"PUT\",\"kind\":\"reset\",\"bytes\":0}]",
-		"[{\"method\":\"PUT\",\"kind\":\"status\",\"code\":500,\"count\":2}]",
-		"[{\"method\":\"POST\",\"kind\":\"status\",\"code\":503}]",
-		"[{\"method\":\"PUT\",\"kind\":\"status\",\"code\":404}]",
+	    "[{\"method\":\"PUT\",\"kind\":\"reset\",\"bytes\":0}]",
+	    "[{\"method\":\"PUT\",\"kind\":\"status\",\"code\":500,\"count\":2}]",
+	    "[{\"method\":\"POST\",\"kind\":\"status\",\"code\":503}]",
+	    "[{\"method\":\"PUT\",\"kind\":\"status\",\"code\":404}]",
 	};
 	struct world w;
 	char d[72], empty[72];
@@ -819,7 +823,8 @@ static void test_nobody_there(void **state)
 
 static void test_warm(void **state)
 {
-	static const char opt[] = "{\"auth\":\"bearer\",\"anonymous_token\":true,\"latency_ms\":50}";
+	static const char opt[] =
+	    "{\"auth\":\"bearer\",\"anonymous_token\":true,\"latency_ms\":50}";
 	struct world w;
 	struct one o[6];
 	struct source *s;
@@ -849,31 +854,31 @@ static void test_warm(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ranges),
-		cmocka_unit_test(test_healed),
-		cmocka_unit_test(test_resume),
-		cmocka_unit_test(test_refused_answers),
-		cmocka_unit_test(test_burst_of_500),
-		cmocka_unit_test(test_retry_after),
-		cmocka_unit_test(test_timeout),
-		cmocka_unit_test(test_cancel),
-		cmocka_unit_test(test_shutdown),
-		cmocka_unit_test(test_demand_first),
-		cmocka_unit_test(test_basic),
-		cmocka_unit_test(test_bearer),
-		cmocka_unit_test(test_single_flight),
-		cmocka_unit_test(test_expiry),
-		cmocka_unit_test(test_token_faults),
-		cmocka_unit_test(test_redirect),
-		cmocka_unit_test(test_redirect_parallel),
-		cmocka_unit_test(test_redirect_expiry),
-		cmocka_unit_test(test_redirect_faults),
-		cmocka_unit_test(test_manifests),
-		cmocka_unit_test(test_stream),
-		cmocka_unit_test(test_push),
-		cmocka_unit_test(test_push_faults),
-		cmocka_unit_test(test_nobody_there),
-		cmocka_unit_test(test_warm),
+	    cmocka_unit_test(test_ranges),
+	    cmocka_unit_test(test_healed),
+	    cmocka_unit_test(test_resume),
+	    cmocka_unit_test(test_refused_answers),
+	    cmocka_unit_test(test_burst_of_500),
+	    cmocka_unit_test(test_retry_after),
+	    cmocka_unit_test(test_timeout),
+	    cmocka_unit_test(test_cancel),
+	    cmocka_unit_test(test_shutdown),
+	    cmocka_unit_test(test_demand_first),
+	    cmocka_unit_test(test_basic),
+	    cmocka_unit_test(test_bearer),
+	    cmocka_unit_test(test_single_flight),
+	    cmocka_unit_test(test_expiry),
+	    cmocka_unit_test(test_token_faults),
+	    cmocka_unit_test(test_redirect),
+	    cmocka_unit_test(test_redirect_parallel),
+	    cmocka_unit_test(test_redirect_expiry),
+	    cmocka_unit_test(test_redirect_faults),
+	    cmocka_unit_test(test_manifests),
+	    cmocka_unit_test(test_stream),
+	    cmocka_unit_test(test_push),
+	    cmocka_unit_test(test_push_faults),
+	    cmocka_unit_test(test_nobody_there),
+	    cmocka_unit_test(test_warm),
 	};
 	uint64_t seed = 88172645463325252ull;
 	int rc;

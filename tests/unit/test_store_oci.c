@@ -25,9 +25,9 @@
 
 static char dir[] = "/tmp/hs-oci-XXXXXX";
 static const char manifest[] =
-	"{\"schemaVersion\":2,\"config\":{\"mediaType\":\"" OCI_TYPE_CONFIG "\",\"digest\":\"sha256:"
-	"44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\",\"size\":2},"
-	"\"layers\":[]}";
+    "{\"schemaVersion\":2,\"config\":{\"mediaType\":\"" OCI_TYPE_CONFIG "\",\"digest\":\"sha256:"
+    "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\",\"size\":2},"
+    "\"layers\":[]}";
 
 static struct store *open_layout(const char *name, bool create, int want)
 {
@@ -127,15 +127,15 @@ static void test_round_trip(void **state)
 	assert_int_equal(store_place(s, d, len + 1, &p, &e), -EBADMSG);
 
 	assert_int_equal(
-		store_put_manifest(s, OCI_TYPE_MANIFEST, manifest, strlen(manifest), "one", &e), 0);
+	    store_put_manifest(s, OCI_TYPE_MANIFEST, manifest, strlen(manifest), "one", &e), 0);
 	assert_int_equal(store_get_manifest(s, NULL, &m, &e), 0);
 	assert_string_equal(m.media_type, OCI_TYPE_MANIFEST);
 	assert_string_equal(m.bytes, manifest);
 	store_manifest_done(&m);
 	for (int i = 0; i < 2; i++) /* the second time replaces the first */
-		assert_int_equal(store_put_manifest(s, OCI_TYPE_MANIFEST, manifest,
-						    strlen(manifest), "two", &e),
-				 0);
+		assert_int_equal(
+		    store_put_manifest(s, OCI_TYPE_MANIFEST, manifest, strlen(manifest), "two", &e),
+		    0);
 	assert_int_equal(store_get_manifest(s, NULL, &m, &e), -ENOENT);
 	assert_int_equal(store_get_manifest(s, "three", &m, &e), -ENOENT);
 	assert_int_equal(store_resolve(s, "two", got, &e), 0);
@@ -253,9 +253,9 @@ static void *tag_many(void *arg)
 		char tag[16];
 
 		snprintf(tag, sizeof(tag), "%s%d", (const char *)arg, i);
-		assert_int_equal(store_put_manifest(s, OCI_TYPE_MANIFEST, manifest,
-						    strlen(manifest), tag, &e),
-				 0);
+		assert_int_equal(
+		    store_put_manifest(s, OCI_TYPE_MANIFEST, manifest, strlen(manifest), tag, &e),
+		    0);
 	}
 	store_close(s);
 	return NULL;
@@ -301,9 +301,9 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_failed_write),
-		cmocka_unit_test(test_junk),	   cmocka_unit_test(test_not_a_layout),
-		cmocka_unit_test(test_bad_index),  cmocka_unit_test(test_two_writers),
+	    cmocka_unit_test(test_round_trip), cmocka_unit_test(test_failed_write),
+	    cmocka_unit_test(test_junk),       cmocka_unit_test(test_not_a_layout),
+	    cmocka_unit_test(test_bad_index),  cmocka_unit_test(test_two_writers),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
