@@ -136,6 +136,8 @@ must_fail 2 "fstype xfs" hs --fstype xfs oci:src:g oci:out:x
 must_fail 2 "TARGET needs a tag" hs oci:src:g oci:out
 must_fail 2 "same name" hs oci:src:g oci:src:g
 must_fail 2 "block-size" hs --block-size 5K oci:src:g oci:out:x
+must_fail 1 "no image with tag" hs oci:src:nowhere oci:notmade:x
+[ ! -e notmade ] || die "a target was made for a source that is not there"
 must_fail 1 "already" hs oci:out:g oci:out2:x
 
 echo "== hostile and broken layers"

@@ -110,38 +110,50 @@ static int convert_picked(struct run *r, const struct oci_index *ix, const char 
 	return convert_ref(r, d->digest, tag, depth + 1, out, e);
 }
 
+/* A manifest or an index that was fetched. */
+static int convert_document(struct run *r, const struct store_manifest *m, const char *tag,
+			    int depth, struct convert_output *out, struct err *e)
+{
+	struct oci_index *ix = NULL;
+	enum oci_kind kind;
+	int rc = oci_kind_of(m->bytes, m->len, &kind, e);
+
+	if (rc < 0)
+		return rc;
+	if (kind == OCI_KIND_MANIFEST)
+		return convert_image(&r->c, m, tag, new_image(r->result), out, e);
+	rc = oci_index_parse(m->bytes, m->len, &ix, e);
+	if (rc == 0)
+		rc = r->c.o->all_platforms ? convert_index(r, m, ix, tag, depth, out, e) :
+					     convert_picked(r, ix, tag, depth, out, e);
+	oci_index_free(ix);
+	return rc;
+}
+
 static int convert_ref(struct run *r, const char *ref, const char *tag, int depth,
 		       struct convert_output *out, struct err *e)
 {
 	struct store_manifest m = {0};
-	struct oci_index *ix = NULL;
-	enum oci_kind kind;
 	int rc;
 
 	if (depth > MAX_DEPTH)
 		return err_set(e, -EBADMSG, "indexes are nested more than %d deep", MAX_DEPTH);
 	rc = store_get_manifest(r->c.source, ref, &m, e);
-	if (rc < 0)
-		return rc;
-	rc = oci_kind_of(m.bytes, m.len, &kind, e);
-	if (rc == 0 && kind == OCI_KIND_MANIFEST) {
-		rc = convert_image(&r->c, &m, tag, new_image(r->result), out, e);
-	} else if (rc == 0) {
-		rc = oci_index_parse(m.bytes, m.len, &ix, e);
-		if (rc == 0)
-			rc = r->c.o->all_platforms ? convert_index(r, &m, ix, tag, depth, out, e) :
-						     convert_picked(r, ix, tag, depth, out, e);
-		oci_index_free(ix);
-	}
+	if (rc == 0)
+		rc = convert_document(r, &m, tag, depth, out, e);
 	store_manifest_done(&m);
 	return rc;
 }
 
-static int open_stores(struct run *r, struct err *e)
+/* The source is looked at first: a name that is wrong must not make a target directory. */
+static int open_stores(struct run *r, struct store_manifest *ret, struct err *e)
 {
 	const struct convert_options *o = r->c.o;
+	const char *ref = o->source->digest ? o->source->digest : o->source->tag;
 	int rc = store_open(o->net, o->source, false, &r->c.source, e);
 
+	if (rc == 0)
+		rc = store_get_manifest(r->c.source, ref, ret, e);
 	if (rc == 0 && o->upload)
 		rc = store_open(o->net, o->target, true, &r->c.target, e);
 	if (rc < 0)
@@ -174,7 +186,7 @@ int convert_run(const struct convert_options *o, struct convert_result *ret, str
 	struct run r = {.result = ret};
 	struct convert_output out;
 	uint64_t wall = clock_now_ns(), cpu = clock_cpu_ns();
-	const char *ref = o->source->digest ? o->source->digest : o->source->tag;
+	struct store_manifest m = {0};
 	int rc = 0;
 
 	memset(ret, 0, sizeof(*ret));
@@ -192,9 +204,10 @@ int convert_run(const struct convert_options *o, struct convert_result *ret, str
 	if (rc == 0)
 		rc = squeeze_new(o->threads, &r.c.pool, e);
 	if (rc == 0)
-		rc = open_stores(&r, e);
+		rc = open_stores(&r, &m, e);
 	if (rc == 0)
-		rc = convert_ref(&r, ref, o->target->tag, 0, &out, e);
+		rc = convert_document(&r, &m, o->target->tag, 0, &out, e);
+	store_manifest_done(&m);
 	if (rc == 0) {
 		strcpy(ret->digest, out.digest);
 		ret->media_type = out.media_type;
