@@ -55,10 +55,14 @@ static uint64_t plan_blocks(const struct stream *s, struct range want, struct st
 		last = first + most - 1;
 	ret->first = first;
 	ret->count = last - first + 1;
-	ret->plain.off = first * size;
-	ret->plain.len = min_u64((last + 1) * size, s->bytes) - ret->plain.off;
 	ret->stored = zfile_blocks(s->table, first, ret->count);
+	while (ret->stored.len > STREAM_STORED_BYTES && ret->count > 1) {
+		ret->count /= 2;
+		ret->stored = zfile_blocks(s->table, first, ret->count);
+	}
 	ret->stored.off += s->base;
+	ret->plain.off = first * size;
+	ret->plain.len = min_u64((first + ret->count) * size, s->bytes) - ret->plain.off;
 	return min_u64(range_end(want), range_end(ret->plain)) - want.off;
 }
 

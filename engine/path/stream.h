@@ -18,6 +18,11 @@ struct blob;
 
 /* Most plain bytes of one piece of a ZFile; keeps several CPUs busy on one large read. */
 #define STREAM_PIECE_BYTES (256u << 10)
+/*
+ * Most stored bytes of such a piece, unless it is a single block. Honest blocks are hardly larger
+ * stored than plain; a jump table may still say that each of many tiny ones takes 64 KiB.
+ */
+#define STREAM_STORED_BYTES (1u << 20)
 /* Largest gzip span, stored or plain, that is served. */
 #define STREAM_SPAN_MAX (16u << 20)
 
