@@ -163,8 +163,9 @@ void hs_engine_free(struct hs_engine *eng)
 	if (eng->running)
 		stop_loop(eng);
 	path_free(eng->path);
-	loop_free(eng->loop);
+	/* The network thread may still be inside a loop_post() whose mail has been delivered. */
 	net_free(eng->net);
+	loop_free(eng->loop);
 	cache_close(eng->cache);
 	if (eng->private_cache) {
 		/* Best effort: what stays is in the temporary directory. */
