@@ -171,6 +171,7 @@ static bool step_buffer(struct piece *pc)
 	} else if (!try_buffers(pc)) {
 		span_trim(p, 0); /* idle decoded spans are worth less than a read that waits */
 		if (!try_buffers(pc)) {
+			drop_flights(pc); /* who waits for one pool holds nothing of another */
 			bufpool_wait(p->stage_bufs, &pc->buf_wait);
 			return false;
 		}
@@ -228,6 +229,16 @@ static bool gather_flight(struct piece *pc, struct flight *f, struct range rest)
 
 	switch (f->state) {
 	case FLIGHT_PARKED:
+		/*
+		 * It waits for a buffer, perhaps for one of those that we hold. What vanishes
+		 * by this is in the cache or is brought again.
+		 */
+		drop_flights(pc);
+		flight_hold(f);
+		pc->flights[pc->flight_count++] = f;
+		stall_begin(pc);
+		flight_wait(f, &pc->flight_wait);
+		return false;
 	case FLIGHT_FETCHING:
 		stall_begin(pc);
 		flight_wait(f, &pc->flight_wait);
