@@ -39,7 +39,7 @@ int path_new(struct loop *loop, const struct path_options *o, struct path **ret,
 		BUFPOOL_MAX_BYTES);
 	list_init(&p->piece_waiters);
 	list_init(&p->spans);
-	p->bad_log.every_ns = p->fail_log.every_ns = NS_PER_SEC;
+	p->bad_log.every_ns = p->fail_log.every_ns = p->again_log.every_ns = NS_PER_SEC;
 	rc = workers_new(o->workers, decoder_new, decoder_free, &p->workers, e);
 	if (rc) {
 		free(p);

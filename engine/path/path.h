@@ -58,7 +58,7 @@ struct path {
 	bool stopping;		     /* everything that waits fails with -ECANCELED */
 	void *inline_ctx;	     /* decoder contexts of the loop thread */
 	struct path_stats stats;
-	struct log_rate bad_log, fail_log;
+	struct log_rate bad_log, fail_log, again_log;
 };
 
 /* path_options_default - what a node on an ordinary network wants */

@@ -197,13 +197,15 @@ static struct flight *covering_flight(struct piece *pc, uint64_t off)
 /* A ring read came back. */
 static void take_read(struct piece *pc)
 {
+	struct path *p = pc->req->path;
 	struct blob *b = pc->stream->blob;
+	uint64_t skipped;
 
 	pc->reading = false;
 	if (pc->op.res > 0) {
 		pc->gathered += (uint64_t)pc->op.res;
 		if (!blob_is_local(b))
-			pc->req->path->stats.cache_hit_bytes += (uint64_t)pc->op.res;
+			p->stats.cache_hit_bytes += (uint64_t)pc->op.res;
 		return;
 	}
 	if (pc->op.res == -EINTR || pc->op.res == -EAGAIN)
@@ -211,15 +213,20 @@ static void take_read(struct piece *pc)
 	/* A cache file that cannot be read, or is shorter than its map says, is as good as empty. */
 	if (!blob_is_local(b) && pc->tries == 0) {
 		pc->tries++;
-		log_warn("cache of blob %s cannot be read at offset %llu (%s): fetching again",
-			 b->name, (unsigned long long)(pc->plan.stored.off + pc->gathered),
-			 pc->op.res ? strerror(-pc->op.res) : "file too short");
+		if (log_rate_ok(&p->again_log, loop_now_ns(p->loop), &skipped))
+			log_warn("cache of blob %s cannot be read at offset %llu (%s): fetching "
+				 "again (and %llu more)",
+				 b->name, (unsigned long long)(pc->plan.stored.off + pc->gathered),
+				 pc->op.res ? strerror(-pc->op.res) : "file too short",
+				 (unsigned long long)skipped);
 		flight_spoil(b, pc->plan.stored);
 		return;
 	}
-	log_error("cannot read blob %s at offset %llu: %s", b->name,
-		  (unsigned long long)(pc->plan.stored.off + pc->gathered),
-		  pc->op.res ? strerror(-pc->op.res) : "file ends too early");
+	if (log_rate_ok(&p->bad_log, loop_now_ns(p->loop), &skipped))
+		log_error("cannot read blob %s at offset %llu: %s (and %llu more)", b->name,
+			  (unsigned long long)(pc->plan.stored.off + pc->gathered),
+			  pc->op.res ? strerror(-pc->op.res) : "file ends too early",
+			  (unsigned long long)skipped);
 	fail(pc, -EIO);
 }
 
@@ -343,8 +350,11 @@ static void take_bad_block(struct piece *pc)
 	p->stats.bad_blocks++;
 	if (!blob_is_local(b) && pc->tries == 0) {
 		pc->tries++;
-		log_warn("corrupt block: blob=%s offset=%llu: fetching again", b->name,
-			 (unsigned long long)pc->bad.off);
+		if (log_rate_ok(&p->again_log, loop_now_ns(p->loop), &skipped))
+			log_warn("corrupt block: blob=%s offset=%llu: fetching again (and %llu "
+				 "more)",
+				 b->name, (unsigned long long)pc->bad.off,
+				 (unsigned long long)skipped);
 		drop_flights(pc);
 		flight_spoil(b, pc->plan.stored); /* its neighbours came the same way */
 		pc->gathered = 0;
