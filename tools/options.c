@@ -323,7 +323,7 @@ static void print_wrapped(FILE *f, const char *text, unsigned int col, unsigned 
 			fputc(' ', f);
 			col++;
 		}
-		fwrite(text, 1, len, f);
+		fprintf(f, "%.*s", (int)len, text);
 		col += (unsigned int)len;
 		text += len;
 		text += strspn(text, " ");

@@ -21,7 +21,7 @@ NO_SPDX_NAMES = ("LICENSE", ".gitignore", ".clang-format", ".clang-tidy", "SHA25
                  "UNPACKED.sha256", "words")
 DATA_DIRS = ("tests/golden/vectors/", "tests/corpus/")
 # Written so that this file does not contain what it looks for.
-MACHINE = re.compile(r"(?<![\w./-])/(work|shared|home/\w+|root|Users/\w+|workspace)/\w"
+MACHINE = re.compile(r"(?<![\w./-])/(work|shared|Users/\w+|workspace)/\w"
                      r"|artifact-?registr" + r"y|\.pkg\.d" + r"ev|/tmp/b" + r"-")
 SPDX = re.compile(r"SPDX-License-Identifier: "
                   r"(Apache-2\.0|GPL-2\.0-only OR BSD-2-Clause)( \*/| -->)?$")

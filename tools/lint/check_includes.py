@@ -95,7 +95,8 @@ def check(root, files):
                     out.append("%s:%d: <%s> belongs to %s" % (f, n, m.group(2), ", ".join(homes)))
                 continue
             name = m.group(1)
-            if "/" in name:
+            # a test may take in the source of a command, which is in no library
+            if "/" in name and not (layer == "tests" and name.endswith(".c")):
                 out.append("%s:%d: include \"%s\" by its file name alone" % (f, n, name))
             target = where.get(os.path.basename(name))
             if target is None:
