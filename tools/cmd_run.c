@@ -374,7 +374,7 @@ static int write_config(struct run *u, char **args, struct err *e)
 {
 	const char *host = hostname ? hostname : u->a.rec->id;
 	_cleanup_free_ char *path = record_file(u->a.rec, "config.json");
-	_cleanup_free_ char *cgroup = text_printf("/headstart-%s", u->a.rec->id);
+	_cleanup_free_ char *cgroup = runtime_cgroup(u->a.rec, "");
 	_cleanup_free_ char *text = NULL;
 	_cleanup_fd_ int root_fd = open(u->rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	struct run_spec spec;

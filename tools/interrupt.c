@@ -16,11 +16,13 @@ static void note(int sig)
 
 void interrupt_catch(void)
 {
-	struct sigaction a = {.sa_handler = note}; /* no SA_RESTART */
+	struct sigaction a = {.sa_handler = note}, before; /* no SA_RESTART */
 
 	sigaction(SIGINT, &a, NULL);
 	sigaction(SIGTERM, &a, NULL);
-	sigaction(SIGHUP, &a, NULL);
+	/* nohup(1) shall work */
+	if (!sigaction(SIGHUP, NULL, &before) && before.sa_handler != SIG_IGN)
+		sigaction(SIGHUP, &a, NULL);
 }
 
 bool interrupt_pending(void)

@@ -2,8 +2,10 @@
 /* runtime.c - see runtime.h */
 #include "runtime.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +13,9 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
@@ -21,6 +25,7 @@
 #include "text.h"
 
 #define MIXED_CGROUP "/sys/fs/cgroup/unified"
+#define CGROUP_TRIES 300
 
 static char *find_in_path(const char *name)
 {
@@ -137,6 +142,70 @@ int runtime_kill(const struct record *rec, const char *sig)
 	return run_quietly(rec, args);
 }
 
+/* Kill what is in the cgroup at @path; returns whether anything was. */
+static bool kill_members(const char *path)
+{
+	_cleanup_free_ char *procs = text_printf("%s/cgroup.procs", path);
+	_cleanup_file_ FILE *f = fopen(procs, "re");
+	bool any = false;
+	int pid;
+
+	while (f && fscanf(f, "%d", &pid) == 1)
+		any |= pid > 1 && !kill(pid, SIGKILL);
+	return any;
+}
+
+/* Remove the cgroup at @path, once its processes have gone. */
+static void remove_cgroup(const char *path)
+{
+	const struct timespec pause = {.tv_nsec = 10000000};
+
+	struct statfs fs;
+	struct err e = {0};
+
+	/* where a tree is hidden (see runtime_prepare) crun makes files that look like a cgroup */
+	if (!statfs(path, &fs) && fs.f_type == TMPFS_MAGIC) {
+		if (tree_remove(path, &e))
+			log_error("cannot remove what looks like a cgroup error=%s", e.msg);
+		return;
+	}
+	for (int i = 0; i < CGROUP_TRIES; i++) {
+		if (!rmdir(path) || errno == ENOENT)
+			return;
+		(void)kill_members(path);
+		nanosleep(&pause, NULL);
+	}
+	log_error("cannot remove a cgroup path=%s", path);
+}
+
+/*
+ * A runtime that is killed before it has written its state leaves a cgroup which `delete` knows
+ * nothing of, perhaps with its half-made first process in it. Version 2 has one tree, version 1 has
+ * one below each directory here.
+ */
+static void remove_cgroups(const struct record *rec)
+{
+	_cleanup_free_ char *alone = runtime_cgroup(rec, "/sys/fs/cgroup");
+	DIR *dir = opendir("/sys/fs/cgroup");
+
+	if (!access(alone, F_OK))
+		remove_cgroup(alone);
+	for (struct dirent *d; dir && (d = readdir(dir));) {
+		_cleanup_free_ char *tree = text_printf("/sys/fs/cgroup/%s", d->d_name);
+		_cleanup_free_ char *path = runtime_cgroup(rec, tree);
+
+		if (d->d_name[0] != '.' && !access(path, F_OK))
+			remove_cgroup(path);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+char *runtime_cgroup(const struct record *rec, const char *root)
+{
+	return text_printf("%s/headstart-%s", root, rec->id);
+}
+
 void runtime_delete(const struct record *rec)
 {
 	const char *args[] = {"delete", "--force", rec->id, NULL};
@@ -145,4 +214,5 @@ void runtime_delete(const struct record *rec)
 	/* a container that ended by itself has been deleted by `run` */
 	if (rec->runtime && !access(state, F_OK))
 		(void)run_quietly(rec, args);
+	remove_cgroups(rec);
 }

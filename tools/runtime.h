@@ -34,7 +34,10 @@ pid_t runtime_run(const struct record *rec, const char *bundle, int null_stdin, 
 /* runtime_kill - send a signal to the container's first process; output is thrown away */
 int runtime_kill(const struct record *rec, const char *signal);
 
-/* runtime_delete - kill and forget the container of @rec, if there is one */
+/* runtime_cgroup - cgroup of the container of @rec below @root ("": as a config.json names it) */
+char *runtime_cgroup(const struct record *rec, const char *root);
+
+/* runtime_delete - kill and forget the container of @rec, if there is one, and its cgroups */
 void runtime_delete(const struct record *rec);
 
 #endif

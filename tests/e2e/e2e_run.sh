@@ -27,7 +27,13 @@ options=(--run-dir="$bed/run" --state-dir="$bed/state" --cache-dir="$bed/cache")
 run() { timeout 120 "$headstart" run "${options[@]}" "$@"; }
 hs() { timeout 60 "$headstart" "$1" --run-dir="$bed/run" "${@:2}"; }
 bed_end() { hs umount --all --force >/dev/null 2>&1 || :; }
-cgroups() { find /sys/fs/cgroup -maxdepth 3 -type d -name 'headstart-*'; }
+# empty ones: others belong to containers that somebody else runs on this machine
+cgroups() {
+	local d
+	for d in /sys/fs/cgroup/headstart-* /sys/fs/cgroup/*/headstart-*; do
+		if [ -d "$d" ] && [ -z "$(cat "$d/cgroup.procs" 2>/dev/null)" ]; then echo "$d"; fi
+	done
+}
 all_gone() {
 	[ -z "$(bed_mounts)$(bed_loops)$(bed_processes "$bed/run")$(cgroups)" ] &&
 		[ -z "$(ls -A "$bed/run" 2>/dev/null)" ] && [ -z "$(ls -A "$bed/state" 2>/dev/null)" ]
@@ -39,6 +45,7 @@ nothing_left() {
 		bed_loops
 		cgroups
 		ls -A "$bed/run" "$bed/state"
+		[ ! -e "$bed/out" ] || cat "$bed/out"
 		exit 1
 	}
 }
@@ -241,9 +248,8 @@ for delay in 0.00 0.02 0.04 0.06 0.08 0.10 0.15 0.20 0.25; do
 	"$headstart" run "${options[@]}" "$img" 'sleep 1000' >"$bed/out" 2>&1 &
 	pid=$!
 	sleep $delay
-	kill -INT $pid
-	sleep 0.05
-	kill -INT $pid 2>/dev/null || :
+	# a shell starts background jobs with SIGINT ignored: the first one may come too early
+	while kill -INT $pid 2>/dev/null; do sleep 0.05; done
 	wait $pid && exit 1
 	nothing_left
 done
