@@ -264,12 +264,28 @@ int hs_engine_new(const struct hs_options *o, struct hs_engine **ret, struct err
 	return 0;
 }
 
+struct stats_errand {
+	struct errand er;
+	const struct path *path;
+	struct path_stats stats;
+};
+
+static void run_stats(struct errand *er)
+{
+	struct stats_errand *s = container_of(er, struct stats_errand, er);
+
+	s->stats = s->path->stats;
+	errand_end(er);
+}
+
 void hs_stats_get(struct hs_engine *eng, struct hs_stats *ret)
 {
-	const struct path_stats *p = &eng->path->stats;
+	struct stats_errand s = {.path = eng->path};
+	const struct path_stats *p = &s.stats;
 	struct net_stats n;
 	struct cache_stats c;
 
+	errand_wait(eng->loop, &s.er, run_stats);
 	net_stats_get(eng->net, &n);
 	cache_stats_get(eng->cache, &c);
 	*ret = (struct hs_stats){

@@ -74,6 +74,15 @@ static void fetch_done(struct fetch *fetch)
 
 static void launch(struct flight *f)
 {
+	uint64_t waited_ns = loop_now_ns(f->path->loop) - f->born_ns;
+
+	if (waited_ns >= f->path->opt.read_timeout_ns) {
+		bufpool_forget(&f->buf_wait);
+		/* Whoever is next in line for the buffer has not been told that it is. */
+		bufpool_wake_all(f->path->flight_bufs);
+		fail(f, -ETIMEDOUT);
+		return;
+	}
 	f->buf = bufpool_get(f->path->flight_bufs, f->range.len, &f->buf_wait);
 	if (!f->buf) {
 		bufpool_wait(f->path->flight_bufs, &f->buf_wait);
@@ -82,7 +91,7 @@ static void launch(struct flight *f)
 	f->state = FLIGHT_FETCHING;
 	f->fetch.range = f->range;
 	f->fetch.buf = f->buf;
-	f->fetch.timeout_ns = f->path->opt.read_timeout_ns;
+	f->fetch.timeout_ns = f->path->opt.read_timeout_ns - waited_ns;
 	f->fetch.done = fetch_done;
 	f->in_source = true;
 	f->path->stats.fetches++;
@@ -162,6 +171,7 @@ static void start(struct path *p, struct blob *b, struct range r, enum prio prio
 	f->blob = b;
 	f->range = r;
 	f->state = FLIGHT_PARKED;
+	f->born_ns = loop_now_ns(p->loop);
 	f->fetch.prio = prio;
 	f->landed.deliver = deliver_landed;
 	task_init(&f->task, p->loop, flight_step);

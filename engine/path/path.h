@@ -2,8 +2,7 @@
 /*
  * path.h - what all reads of one engine share: loop, workers, buffers, limits, counters
  *
- * Belongs to the loop thread. Counters are written there and read by anybody (a torn view of a
- * statistic harms nobody; each counter is one aligned 64-bit word).
+ * Belongs to the loop thread, counters included.
  */
 #ifndef HS_PATH_PATH_H
 #define HS_PATH_PATH_H

@@ -340,6 +340,31 @@ static void deliver_decoded(struct mail *m)
 	task_wake(&pc->task);
 }
 
+/* Whether another piece found the bad bytes out, and dropped them, after this one took them. */
+static bool spoiled_since(const struct piece *pc)
+{
+	const struct blob *b = pc->stream->blob;
+	const struct flight *live = flight_next(b, pc->bad);
+
+	for (unsigned int i = 0; i < pc->flight_count; i++) {
+		if (pc->flights[i]->stale && range_overlaps(pc->flights[i]->range, pc->bad))
+			return true;
+	}
+	for (unsigned int i = 0; live && i < pc->flight_count; i++) {
+		if (pc->flights[i] == live)
+			return false;
+	}
+	return live || !cache_has(b->cache, pc->bad);
+}
+
+static void gather_again(struct piece *pc)
+{
+	drop_flights(pc);
+	piece_hold_flights(pc);
+	pc->gathered = 0;
+	pc->state = PIECE_GATHER;
+}
+
 /* The stored bytes are not what was once written: once more from the network, then give up. */
 static void take_bad_block(struct piece *pc)
 {
@@ -347,6 +372,12 @@ static void take_bad_block(struct piece *pc)
 	struct blob *b = pc->stream->blob;
 	uint64_t skipped;
 
+	/* Pieces that share a block find out together; the first has it brought again for all. */
+	if (!blob_is_local(b) && pc->regathers < PIECE_REGATHERS && spoiled_since(pc)) {
+		pc->regathers++;
+		gather_again(pc);
+		return;
+	}
 	p->stats.bad_blocks++;
 	if (!blob_is_local(b) && pc->tries == 0) {
 		pc->tries++;
@@ -355,10 +386,8 @@ static void take_bad_block(struct piece *pc)
 				 "more)",
 				 b->name, (unsigned long long)pc->bad.off,
 				 (unsigned long long)skipped);
-		drop_flights(pc);
 		flight_spoil(b, pc->plan.stored); /* its neighbours came the same way */
-		pc->gathered = 0;
-		pc->state = PIECE_GATHER;
+		gather_again(pc);
 		return;
 	}
 	if (log_rate_ok(&p->bad_log, loop_now_ns(p->loop), &skipped))

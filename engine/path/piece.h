@@ -24,6 +24,7 @@
 struct request;
 
 #define PIECE_FLIGHTS	   8	/* flights one piece holds; more are found again on the way */
+#define PIECE_REGATHERS	   4	/* takes its bytes again because others dropped them */
 #define PIECE_INLINE_BYTES 32768u /* decoded on the loop thread: cheaper than a hand-over */
 
 enum piece_state {
@@ -44,6 +45,7 @@ struct piece {
 	enum piece_state state;
 	int res;
 	unsigned int tries;
+	unsigned int regathers;
 
 	void *stage; /* stored bytes; == dst for a raw stream */
 	uint64_t gathered;
