@@ -3,6 +3,8 @@
 #include "resolve.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,6 +22,8 @@
 #include "store.h"
 #include "text.h"
 #include "turbo.h"
+
+#define TURBO_THREADS 31u /* as many requests at a time as the network makes to one host */
 
 static void specs_done(struct resolved *r)
 {
@@ -49,34 +53,47 @@ void resolved_done(struct resolved *r)
 	memset(r, 0, sizeof(*r));
 }
 
-static int fetch_manifest(const struct resolve_env *env, struct store *s, const char *ref,
+/* Whether the store may be asked; what lies on this machine always may. */
+static int may_ask(const struct resolve_env *env, const struct resolved *r, const char *what,
+		   const char *digest, struct err *e)
+{
+	if (env->pull != PULL_NEVER || !r->remote)
+		return 0;
+	return err_set(e, -ENOENT, "%s %s is not in the cache, and --pull=never", what, digest);
+}
+
+static int fetch_manifest(const struct resolve_env *env, struct resolved *r,
+			  const struct imageref *name, const char *ref,
 			  struct store_manifest *ret, struct err *e)
 {
-	int rc = store_get_manifest(s, ref, ret, e);
+	int rc;
 
+	(void)name;
+	rc = store_get_manifest(r->store, ref, ret, e);
 	if (!rc && env->cache && cache_put_object(env->cache, ret->digest, ret->bytes, ret->len))
 		log_debug("manifest not cached: digest=%s", ret->digest);
 	return rc;
 }
 
 /* A manifest by digest: cache first. */
-static int manifest_by_digest(const struct resolve_env *env, struct store *s, const char *digest,
+static int manifest_by_digest(const struct resolve_env *env, struct resolved *r,
+			      const struct imageref *name, const char *digest,
 			      struct store_manifest *ret, struct err *e)
 {
+	int rc;
+
 	memset(ret, 0, sizeof(*ret));
 	if (env->cache && !cache_get_object(env->cache, digest, OCI_MANIFEST_MAX_BYTES, &ret->bytes,
 					    &ret->len)) {
 		strcpy(ret->digest, digest);
 		return 0;
 	}
-	if (env->pull == PULL_NEVER && env->net)
-		return err_set(e, -ENOENT, "manifest %s is not in the cache, and --pull=never",
-			       digest);
-	return fetch_manifest(env, s, digest, ret, e);
+	rc = may_ask(env, r, "manifest", digest, e);
+	return rc ? rc : fetch_manifest(env, r, name, digest, ret, e);
 }
 
 /* A manifest by tag: ask what the tag means unless an older answer will do. */
-static int manifest_by_tag(const struct resolve_env *env, struct store *s,
+static int manifest_by_tag(const struct resolve_env *env, struct resolved *r,
 			   const struct imageref *ref, struct store_manifest *ret, struct err *e)
 {
 	_cleanup_free_ char *name = imageref_text(ref);
@@ -84,30 +101,30 @@ static int manifest_by_tag(const struct resolve_env *env, struct store *s,
 	bool have = env->cache && !cache_get_name(env->cache, name, known);
 	int rc;
 
-	if (ref->kind != IMAGEREF_DOCKER)
-		return fetch_manifest(env, s, ref->tag, ret, e);
+	if (!r->remote)
+		return fetch_manifest(env, r, ref, ref->tag, ret, e);
 	if (!have && env->pull == PULL_NEVER)
 		return err_set(e, -ENOENT, "%s was never pulled here, and --pull=never", name);
 	if (have && env->pull == PULL_ALWAYS) {
-		rc = store_resolve(s, ref->tag, now, e);
+		rc = store_resolve(r->store, ref->tag, now, e);
 		if (rc)
 			return rc;
 		have = strcmp(known, now) == 0;
 	}
 	if (have)
-		return manifest_by_digest(env, s, known, ret, e);
-	rc = fetch_manifest(env, s, ref->tag, ret, e);
+		return manifest_by_digest(env, r, ref, known, ret, e);
+	rc = fetch_manifest(env, r, ref, ref->tag, ret, e);
 	if (!rc && env->cache && cache_put_name(env->cache, name, ret->digest))
 		log_debug("name not cached: %s", name);
 	return rc;
 }
 
 /* Follow indexes down to the manifest of the wanted platform. */
-static int image_manifest(const struct resolve_env *env, struct store *s,
+static int image_manifest(const struct resolve_env *env, struct resolved *r,
 			  const struct imageref *ref, struct store_manifest *ret, struct err *e)
 {
-	int rc = ref->digest ? manifest_by_digest(env, s, ref->digest, ret, e)
-			     : manifest_by_tag(env, s, ref, ret, e);
+	int rc = ref->digest ? manifest_by_digest(env, r, ref, ref->digest, ret, e)
+			     : manifest_by_tag(env, r, ref, ret, e);
 
 	for (int depth = 0; !rc; depth++) {
 		const struct oci_descriptor *d;
@@ -130,7 +147,7 @@ static int image_manifest(const struct resolve_env *env, struct store *s,
 		if (!d)
 			return err_set(e, -ENOENT, "no image for platform %s/%s in this index",
 				       env->platform.os, env->platform.architecture);
-		rc = manifest_by_digest(env, s, next, ret, e);
+		rc = manifest_by_digest(env, r, ref, next, ret, e);
 	}
 	return rc;
 }
@@ -173,35 +190,81 @@ static bool is_turbo(const struct oci_descriptor *d)
 	       oci_annotation(d, "containerd.io/snapshot/fastoci/target-digest");
 }
 
-static int add_layer(const struct resolve_env *env, struct resolved *r,
+static int add_layer(const struct resolve_env *env, struct resolved *r, size_t n,
 		     const struct oci_descriptor *d, struct err *e)
 {
-	struct layer_spec *spec = &r->specs[r->count];
-	int rc;
+	struct layer_spec *spec = &r->specs[n];
 
-	if (!oci_annotation(d, OBD_ANNOTATION_DIGEST))
-		return err_set(e, -EOPNOTSUPP,
-			       "layer %s is an ordinary layer: make an accelerated image first with "
-			       "\"headstart convert SOURCE DESTINATION\"",
-			       d->digest);
-	if (is_turbo(d)) {
-		rc = turbo_layer(env, r->store, d, spec, e);
-	} else {
-		spec->kind = LAYER_LSMT;
-		spec->blob = known_blob(r, r->count, d->digest);
-		rc = spec->blob ? 0
-				: resolve_place_blob(env, r->store, d->digest, d->size,
-						     &spec->blob, e);
+	spec->kind = LAYER_LSMT;
+	spec->blob = known_blob(r, n, d->digest);
+	if (spec->blob)
+		return 0;
+	return resolve_place_blob(env, r->store, d->digest, d->size, &spec->blob, e);
+}
+
+/* The TurboOCI layers of an image: each needs an archive, so they are made on several threads. */
+struct turbo_job {
+	const struct resolve_env *env;
+	struct resolved *r;
+	const struct oci_manifest *m;
+	_Atomic size_t next;
+	pthread_mutex_t lock; /* what follows */
+	size_t failed;	      /* lowest layer that did; r->count: none */
+	int rc;
+	struct err err;
+};
+
+static void *turbo_main(void *arg)
+{
+	struct turbo_job *job = arg;
+	size_t n;
+
+	while ((n = atomic_fetch_add(&job->next, 1)) < job->r->count) {
+		const struct oci_descriptor *d = &job->m->layers[n];
+		struct err e = {0};
+		int rc = is_turbo(d) ? turbo_layer(job->env, job->r, d, &job->r->specs[n], &e) : 0;
+
+		pthread_mutex_lock(&job->lock);
+		if (rc && n < job->failed) {
+			job->failed = n;
+			job->rc = rc;
+			job->err = e;
+		}
+		pthread_mutex_unlock(&job->lock);
 	}
-	/* Counted also when half made: resolved_done() knows what is there. */
-	r->count++;
-	return rc;
+	return NULL;
+}
+
+static int add_turbo_layers(const struct resolve_env *env, struct resolved *r,
+			    const struct oci_manifest *m, struct err *e)
+{
+	struct turbo_job job = {.env = env, .r = r, .m = m, .failed = r->count};
+	pthread_t threads[TURBO_THREADS];
+	size_t turbo = 0, n = 0;
+
+	for (size_t i = 0; i < r->count; i++)
+		turbo += is_turbo(&m->layers[i]);
+	if (!turbo)
+		return 0;
+	pthread_mutex_init(&job.lock, NULL);
+	/* This thread works as well; with fewer than wanted it only takes longer. */
+	while (n + 1 < turbo && n < TURBO_THREADS &&
+	       !pthread_create(&threads[n], NULL, turbo_main, &job))
+		n++;
+	(void)turbo_main(&job);
+	while (n)
+		pthread_join(threads[--n], NULL);
+	pthread_mutex_destroy(&job.lock);
+	if (job.rc && e)
+		*e = job.err;
+	return job.rc;
 }
 
 static int add_layers(const struct resolve_env *env, struct resolved *r,
 		      const struct oci_manifest *m, struct err *e)
 {
 	size_t count = m->layer_count;
+	int rc;
 
 	/* A trace for overlaybd's own prefetcher is no part of the device. */
 	if (count && oci_annotation(&m->layers[count - 1], OBD_ANNOTATION_ACCEL))
@@ -211,14 +274,21 @@ static int add_layers(const struct resolve_env *env, struct resolved *r,
 	if (count > LSMT_MAX_LAYERS)
 		return err_set(e, -EBADMSG, "the image has %zu layers, at most %d are possible",
 			       count, LSMT_MAX_LAYERS);
-	r->specs = xmalloc_zero(count, sizeof(*r->specs));
 	for (size_t n = 0; n < count; n++) {
-		int rc = add_layer(env, r, &m->layers[n], e);
-
-		if (rc)
-			return rc;
+		if (!oci_annotation(&m->layers[n], OBD_ANNOTATION_DIGEST))
+			return err_set(e, -EOPNOTSUPP,
+				       "layer %s is an ordinary layer: make an accelerated image "
+				       "first with \"headstart convert SOURCE DESTINATION\"",
+				       m->layers[n].digest);
 	}
-	return 0;
+	r->specs = xmalloc_zero(count, sizeof(*r->specs));
+	r->count = count;
+	rc = add_turbo_layers(env, r, m, e);
+	for (size_t n = 0; !rc && n < count; n++) {
+		if (!is_turbo(&m->layers[n]))
+			rc = add_layer(env, r, n, &m->layers[n], e);
+	}
+	return rc;
 }
 
 static int resolve_stored(const struct resolve_env *env, const struct imageref *ref,
@@ -230,7 +300,8 @@ static int resolve_stored(const struct resolve_env *env, const struct imageref *
 
 	if (rc)
 		return rc;
-	rc = image_manifest(env, r->store, ref, &sm, e);
+	r->remote = ref->kind == IMAGEREF_DOCKER;
+	rc = image_manifest(env, r, ref, &sm, e);
 	if (!rc)
 		rc = oci_manifest_parse(sm.bytes, sm.len, &m, e);
 	if (!rc) {
@@ -263,20 +334,27 @@ int resolve_image(const struct resolve_env *env, const char *name, struct resolv
 	return 0;
 }
 
+int resolve_object(const struct resolve_env *env, const struct resolved *r, const char *what,
+		   const char *digest, size_t max_bytes, char **ret, size_t *ret_len,
+		   struct err *e)
+{
+	int rc;
+
+	if (env->cache && !cache_get_object(env->cache, digest, max_bytes, ret, ret_len))
+		return 0;
+	rc = may_ask(env, r, what, digest, e);
+	if (!rc)
+		rc = store_get_blob(r->store, digest, max_bytes, ret, ret_len, e);
+	if (!rc && env->cache && cache_put_object(env->cache, digest, *ret, *ret_len))
+		log_debug("%s not cached: digest=%s", what, digest);
+	return rc;
+}
+
 int resolve_config(const struct resolve_env *env, const struct resolved *r, char **ret,
 		   struct err *e)
 {
 	size_t len;
-	int rc;
 
-	if (env->cache && !cache_get_object(env->cache, r->config_digest, OCI_CONFIG_MAX_BYTES, ret,
-					    &len))
-		return 0;
-	if (env->pull == PULL_NEVER && env->net)
-		return err_set(e, -ENOENT, "image config %s is not in the cache, and --pull=never",
-			       r->config_digest);
-	rc = store_get_blob(r->store, r->config_digest, OCI_CONFIG_MAX_BYTES, ret, &len, e);
-	if (!rc && env->cache && cache_put_object(env->cache, r->config_digest, *ret, len))
-		log_debug("image config not cached: digest=%s", r->config_digest);
-	return rc;
+	return resolve_object(env, r, "image config", r->config_digest, OCI_CONFIG_MAX_BYTES, ret,
+			      &len, e);
 }

@@ -37,6 +37,7 @@ struct resolved {
 	char digest[72];	  /* of the manifest; "" for a config.v1.json */
 	char *config_digest;	  /* NULL for a config.v1.json */
 	bool blobs_taken;	  /* set when image_open() was called */
+	bool remote;		  /* @store is a registry: asking it is what --pull is about */
 };
 
 /*

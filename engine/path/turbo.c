@@ -88,7 +88,7 @@ static int take_members(struct archive *a, const char *name, struct layer_spec *
 	return rc;
 }
 
-static int open_archive(const struct resolve_env *env, struct store *s,
+static int open_archive(const struct resolve_env *env, const struct resolved *r,
 			const struct oci_descriptor *d, struct layer_spec *spec, struct err *e)
 {
 	_cleanup_free_ char *bytes = NULL;
@@ -96,8 +96,7 @@ static int open_archive(const struct resolve_env *env, struct store *s,
 	size_t len;
 	int rc;
 
-	(void)env;
-	rc = store_get_blob(s, d->digest, ARCHIVE_MAX_BYTES, &bytes, &len, e);
+	rc = resolve_object(env, r, "layer archive", d->digest, ARCHIVE_MAX_BYTES, &bytes, &len, e);
 	if (rc)
 		return rc;
 	a = archive_read_new();
@@ -114,8 +113,8 @@ static int open_archive(const struct resolve_env *env, struct store *s,
 	return rc;
 }
 
-int turbo_layer(const struct resolve_env *env, struct store *s, const struct oci_descriptor *d,
-		struct layer_spec *spec, struct err *e)
+int turbo_layer(const struct resolve_env *env, const struct resolved *r,
+		const struct oci_descriptor *d, struct layer_spec *spec, struct err *e)
 {
 	const char *target = oci_annotation(d, OBD_ANNOTATION_TARGET);
 	uint64_t bytes;
@@ -126,15 +125,15 @@ int turbo_layer(const struct resolve_env *env, struct store *s, const struct oci
 	if (!digest_valid(target))
 		return err_set(e, -EBADMSG, "layer %s: its target digest is malformed", d->digest);
 	spec->kind = LAYER_WARP;
-	rc = open_archive(env, s, d, spec, e);
+	rc = open_archive(env, r, d, spec, e);
 	if (rc)
 		return err_wrap(e, rc, "TurboOCI layer %s", d->digest);
 	/* The gzip index says how large its target is; others are asked for. */
 	if (spec->gzip_index_bytes >= GZIP_META_SIZE_AT + 8)
 		bytes = get_le64(spec->gzip_index + GZIP_META_SIZE_AT);
 	else
-		rc = store_blob_bytes(s, target, &bytes, e);
+		rc = store_blob_bytes(r->store, target, &bytes, e);
 	if (rc)
 		return err_wrap(e, rc, "original layer %s", target);
-	return resolve_place_blob(env, s, target, bytes, &spec->target, e);
+	return resolve_place_blob(env, r->store, target, bytes, &spec->target, e);
 }
