@@ -17,6 +17,7 @@
 #include "imageref.h"
 #include "log.h"
 #include "lsmt.h"
+#include "net.h"
 #include "resolve_local.h"
 #include "source.h"
 #include "store.h"
@@ -24,6 +25,7 @@
 #include "turbo.h"
 
 #define TURBO_THREADS 31u /* as many requests at a time as the network makes to one host */
+#define WARM_CONNS    8u
 
 static void specs_done(struct resolved *r)
 {
@@ -68,7 +70,9 @@ static int fetch_manifest(const struct resolve_env *env, struct resolved *r,
 {
 	int rc;
 
-	(void)name;
+	if (r->remote && !r->warmed)
+		net_warm(env->net, name, WARM_CONNS);
+	r->warmed = true;
 	rc = store_get_manifest(r->store, ref, ret, e);
 	if (!rc && env->cache && cache_put_object(env->cache, ret->digest, ret->bytes, ret->len))
 		log_debug("manifest not cached: digest=%s", ret->digest);

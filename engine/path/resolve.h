@@ -38,6 +38,7 @@ struct resolved {
 	char *config_digest;	  /* NULL for a config.v1.json */
 	bool blobs_taken;	  /* set when image_open() was called */
 	bool remote;		  /* @store is a registry: asking it is what --pull is about */
+	bool warmed;		  /* connections to it have been opened ahead */
 };
 
 /*

@@ -95,8 +95,12 @@ def dependent(requests):
     return chain
 
 
+def manifest_end(requests):
+    return max(r["t1"] for r in requests if "/manifests/" in r["path"] and r["status"] == 200)
+
+
 def after_manifest(requests):
-    last = max(r["t1"] for r in requests if "/manifests/" in r["path"] and r["status"] == 200)
+    last = manifest_end(requests)
     return [r for r in requests if r["t1"] > last and "/manifests/" not in r["path"]]
 
 
@@ -119,6 +123,9 @@ def main():
             chain = dependent(after_manifest(cold))
             good &= check(f"cold open, {LAYERS} layers, {options or 'plain'}", 2 <= chain <= 4,
                           f"{chain} dependent exchanges after the manifest, {len(cold)} requests")
+            ahead = [q for q in cold if q["path"] == "/v2/" and q["t0"] < manifest_end(cold)]
+            good &= check("connections opened while the manifest is in flight", ahead,
+                          f"{len(ahead)} of them")
             by_digest = r.opened("--cache-dir", cache, *creds, ref="@" + manifest_digest(tmp))
             good &= check("warm open by digest", not by_digest, f"{len(by_digest)} requests")
             never = r.opened("--cache-dir", cache, "--pull=never", *creds)
