@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -453,10 +454,21 @@ static int exit_code(int status)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* A descriptor that becomes readable when the server ends; -1: none. */
+static int watch_server(const struct record *rec)
+{
+	pid_t pid;
+
+	return record_holder(rec, "server.lock", &pid) ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+}
+
 static int supervise(const struct record *rec, struct supervision *s, int signal_fd)
 {
+	_cleanup_fd_ int server_fd = watch_server(rec);
+
 	for (;;) {
-		struct pollfd p = {.fd = signal_fd, .events = POLLIN};
+		struct pollfd p[] = {{.fd = signal_fd, .events = POLLIN},
+				     {.fd = server_fd, .events = POLLIN}};
 		struct signalfd_siginfo info;
 		int status, ms = -1;
 
@@ -470,8 +482,14 @@ static int supervise(const struct record *rec, struct supervision *s, int signal
 			else
 				ms = (int)((s->deadline_ns - now) / NS_PER_MS + 1);
 		}
-		if (poll(&p, 1, ms) <= 0)
+		if (poll(p, 2, ms) <= 0)
 			continue;
+		if (p[1].revents) {
+			log_error("the server of %s died: what the container has not read yet "
+				  "fails from now on; its last words are in %s/log",
+				  rec->id, rec->path);
+			cleanup_fd(&server_fd);
+		}
 		if (read(signal_fd, &info, sizeof(info)) == sizeof(info) &&
 		    info.ssi_signo != SIGCHLD)
 			pass_signal(rec, s, &info);

@@ -44,7 +44,9 @@ static const struct command command = {
     .notes =
 	"States: starting, serving, ending, hung (the server does not answer), unmounted (only "
 	"another mount namespace still has it), orphaned (a run whose command was killed), "
-	"dead (the server is gone). 'headstart umount' cleans up after the last four.",
+	"dead (the server is gone): 'headstart umount' cleans up after the last four. unserved: "
+	"a container whose server is gone, so that reading what it has not read yet fails; stop "
+	"it, or 'headstart umount --force'.",
     .max_operands = UINT_MAX,
 };
 
@@ -77,7 +79,7 @@ static const char *state_of(const struct record *rec, bool server, bool client, 
 	bool run = !strcmp(rec->kind, "run");
 
 	if (!server)
-		return !client ? "dead" : rec->loop ? "ending" : "starting";
+		return !client ? "dead" : !rec->loop ? "starting" : run ? "unserved" : "ending";
 	if (!answers)
 		return "hung";
 	if (run)
