@@ -455,19 +455,13 @@ int image_open(struct reader *r, struct layer_spec *specs, size_t count, struct 
 		rc = err_set(e, -EBADMSG, "the image has %zu layers, at most %d are possible", count,
 			     LSMT_MAX_LAYERS);
 	for (int tries = 0; !rc; tries++) {
-		struct wants all = {0};
-
 		set_layers(i, specs);
 		rc = try_open(r, i, specs, e);
 		if (rc != -EBADMSG || tries)
 			break;
 		/* Perhaps the cache is corrupt, not the image: look at fresh bytes once. */
-		for (size_t n = 0; n < count; n++)
-			wants_add(&all, specs[n].blob, range_of(0, specs[n].blob->bytes));
-		if (all.count)
+		if (reader_forget(r))
 			rc = 0;
-		reader_forget(r, all.list, all.count);
-		free(all.list);
 	}
 	if (rc) {
 		image_free(i);

@@ -16,7 +16,8 @@
 #include "stream.h"
 #include "text.h"
 
-#define FETCH_MAX_BYTES (1u << 20)
+#define FETCH_MAX_BYTES	 (1u << 20)
+#define LOOKED_GAP_BYTES (256u << 10) /* closer reads are remembered as one */
 
 /* Bytes that were fetched in this open. */
 struct chunk {
@@ -54,6 +55,32 @@ void reader_done(struct reader *r)
 	list_for_each_safe(n, &r->chunks)
 		chunk_free(list_entry(n, struct chunk, link));
 	decoder_free(r->decoder);
+	free(r->looked);
+}
+
+static void remember(struct reader *r, struct blob *b, struct range range)
+{
+	struct reader_want *w;
+
+	for (size_t i = 0; i < r->looked_count; i++) {
+		uint64_t off, end;
+
+		w = &r->looked[i];
+		if (w->blob != b || range.off > range_end(w->range) + LOOKED_GAP_BYTES ||
+		    w->range.off > range_end(range) + LOOKED_GAP_BYTES)
+			continue;
+		off = min_u64(w->range.off, range.off);
+		end = max_u64(range_end(w->range), range_end(range));
+		w->range = range_of(off, end - off);
+		return;
+	}
+	if (r->looked_count == r->looked_cap) {
+		r->looked_cap = r->looked_cap ? 2 * r->looked_cap : 64;
+		r->looked = realloc(r->looked, r->looked_cap * sizeof(*r->looked));
+		if (!r->looked)
+			abort();
+	}
+	r->looked[r->looked_count++] = (struct reader_want){b, range};
 }
 
 static void fetch_done(struct fetch *f)
@@ -217,6 +244,7 @@ int reader_stored(struct reader *r, struct blob *b, struct range range, void *bu
 
 	if (blob_is_local(b))
 		return read_file(b, range, buf, e);
+	remember(r, b, range);
 	rc = reader_fetch(r, &want, 1, e);
 	while (!rc && range.len) {
 		struct chunk *c = chunk_at(r, b, range.off);
@@ -296,12 +324,15 @@ int reader_plain(struct reader *r, struct stream *s, struct range range, void *b
 	return 0;
 }
 
-void reader_forget(struct reader *r, const struct reader_want *wants, size_t count)
+bool reader_forget(struct reader *r)
 {
-	for (size_t i = 0; i < count; i++) {
-		if (!blob_is_local(wants[i].blob))
-			cache_drop(wants[i].blob->cache, wants[i].range);
-	}
+	bool any = r->looked_count && !r->no_fetch;
+
+	/* Without a network, corrupt bytes are all there is: they stay for who looks into it. */
+	for (size_t i = 0; any && i < r->looked_count; i++)
+		cache_drop(r->looked[i].blob->cache, r->looked[i].range);
+	r->looked_count = 0;
 	list_for_each_safe(n, &r->chunks)
 		chunk_free(list_entry(n, struct chunk, link));
+	return any;
 }

@@ -38,6 +38,8 @@ struct reader {
 	bool no_fetch;	     /* what is not here is -ENOENT */
 	struct decoder *decoder;
 	struct list chunks; /* fetched bytes */
+	struct reader_want *looked; /* remote bytes that were asked for, in few pieces */
+	size_t looked_count, looked_cap;
 	struct reader_cost cost;
 };
 
@@ -56,7 +58,11 @@ int reader_stored(struct reader *r, struct blob *b, struct range range, void *bu
 /* reader_plain - decompressed bytes of a stream */
 int reader_plain(struct reader *r, struct stream *s, struct range range, void *buf, struct err *e);
 
-/* reader_forget - drop everything that was fetched or cached of these wants: it proved corrupt */
-void reader_forget(struct reader *r, const struct reader_want *wants, size_t count);
+/*
+ * reader_forget - what this reader has read proved corrupt: drop it here and in the cache
+ * Other bytes of the blobs stay: images that are fine may share them. Returns whether any of it can
+ * be fetched again.
+ */
+bool reader_forget(struct reader *r);
 
 #endif
