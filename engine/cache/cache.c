@@ -571,18 +571,11 @@ again:
 	return NULL;
 }
 
-int cache_blob_open(struct cache *c, const char *digest, uint64_t bytes, struct cache_blob **ret,
-		    struct err *e)
+static int open_entry(struct cache *c, const char *hex, uint64_t bytes, struct cache_blob **ret,
+		      struct err *e)
 {
-	const char *hex = digest + strlen("sha256:");
 	struct cache_blob *b;
 	int r;
-
-	if (!digest_valid(digest))
-		return err_set(e, -EINVAL, "not a sha256 digest");
-	/* Before the lock: it needs no entry of ours, and others may go on opening. */
-	if (used_estimate(c) > high_water(atomic_load(&c->room_bytes)) && !atomic_load(&c->full))
-		(void)cache_evict(c); /* the blob opens all the same, stores are refused */
 
 	pthread_mutex_lock(&c->lock);
 	b = find_open(c, hex);
@@ -614,6 +607,24 @@ int cache_blob_open(struct cache *c, const char *digest, uint64_t bytes, struct 
 	pthread_mutex_unlock(&c->lock);
 	*ret = b;
 	return 0;
+}
+
+int cache_blob_open(struct cache *c, const char *digest, uint64_t bytes, struct cache_blob **ret,
+		    struct err *e)
+{
+	const char *hex = digest + strlen("sha256:");
+	int r;
+
+	if (!digest_valid(digest))
+		return err_set(e, -EINVAL, "not a sha256 digest");
+	/* Before the lock: it needs no entry of ours, and others may go on opening. */
+	if (used_estimate(c) > high_water(atomic_load(&c->room_bytes)) && !atomic_load(&c->full))
+		(void)cache_evict(c); /* the blob opens all the same, stores are refused */
+	r = open_entry(c, hex, bytes, ret, e);
+	/* Others have filled the file system since we looked: what we keep for later goes first. */
+	if (r == -ENOSPC && cache_evict(c) > 0)
+		r = open_entry(c, hex, bytes, ret, e);
+	return r;
 }
 
 void cache_blob_close(struct cache_blob *b)
