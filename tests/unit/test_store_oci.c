@@ -224,9 +224,9 @@ static void test_not_a_layout(void **state)
 
 static void test_bad_index(void **state)
 {
-	static const char *const bad[] = {"", "{}", "[]", "{\"manifests\":5}",
-					  "{\"manifests\":[{\"digest\":\"../../etc/passwd\","
-					  "\"mediaType\":\"x\",\"size\":1}]}"};
+	static const char climbs[] = "{\"manifests\":[{\"digest\":\"../../etc/passwd\","
+				     "\"mediaType\":\"x\",\"size\":1}]}";
+	static const char *const bad[] = {"", "{}", "[]", "{\"manifests\":5}", climbs};
 	struct store *s = open_layout("i", true, 0);
 	struct store_manifest m;
 	struct err e = {0};
