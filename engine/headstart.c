@@ -250,6 +250,8 @@ int hs_engine_new(const struct hs_options *o, struct hs_engine **ret, struct err
 		rc = oci_platform_parse(o->platform, &eng->platform, e);
 	else
 		oci_platform_host(&eng->platform);
+	if (rc)
+		err_wrap(e, rc, "platform \"%s\"", o->platform);
 	if (!rc)
 		rc = open_cache(eng, o, e);
 	if (!rc)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -352,6 +353,31 @@ int resolve_object(const struct resolve_env *env, const struct resolved *r, cons
 	if (!rc && env->cache && cache_put_object(env->cache, digest, *ret, *ret_len))
 		log_debug("%s not cached: digest=%s", what, digest);
 	return rc;
+}
+
+int resolve_blob_bytes(const struct resolve_env *env, const struct resolved *r, const char *digest,
+		       uint64_t *ret_bytes, struct err *e)
+{
+	/* The cache remembers a digest for a name: the number goes where the hash would. */
+	_cleanup_free_ char *name = text_printf("size of %s", digest);
+	char value[DIGEST_TEXT_BYTES];
+	int rc;
+
+	if (!r->remote)
+		return store_blob_bytes(r->store, digest, ret_bytes, e);
+	if (env->cache && !cache_get_name(env->cache, name, value)) {
+		*ret_bytes = strtoull(value + strlen("sha256:"), NULL, 16);
+		return 0;
+	}
+	rc = may_ask(env, r, "size of blob", digest, e);
+	if (!rc)
+		rc = store_blob_bytes(r->store, digest, ret_bytes, e);
+	if (rc)
+		return rc;
+	snprintf(value, sizeof(value), "sha256:%064llx", (unsigned long long)*ret_bytes);
+	if (env->cache && cache_put_name(env->cache, name, value))
+		log_debug("size not cached: digest=%s", digest);
+	return 0;
 }
 
 int resolve_config(const struct resolve_env *env, const struct resolved *r, char **ret,

@@ -80,6 +80,7 @@ static int open_store(const struct resolve_env *env, const char *url, struct res
 	rc = imageref_parse(name, &ref, e);
 	if (!rc)
 		rc = store_open(env->net, &ref, false, &r->store, e);
+	r->remote = true;
 	imageref_done(&ref);
 	return rc ? err_wrap(e, rc, "repoBlobUrl") : 0;
 }
@@ -98,7 +99,7 @@ static int open_remote(const struct resolve_env *env, const struct image_config 
 			return rc;
 	}
 	if (!bytes) {
-		rc = store_blob_bytes(r->store, digest, &bytes, e);
+		rc = resolve_blob_bytes(env, r, digest, &bytes, e);
 		if (rc)
 			return err_wrap(e, rc, "size of %s", digest);
 	}

@@ -18,7 +18,6 @@
 #include "oci.h"
 #include "resolve.h"
 #include "resolve_local.h"
-#include "store.h"
 #include "text.h"
 
 #define ARCHIVE_MAX_BYTES (256u << 20) /* of the layer archive, compressed */
@@ -132,7 +131,7 @@ int turbo_layer(const struct resolve_env *env, const struct resolved *r,
 	if (spec->gzip_index_bytes >= GZIP_META_SIZE_AT + 8)
 		bytes = get_le64(spec->gzip_index + GZIP_META_SIZE_AT);
 	else
-		rc = store_blob_bytes(r->store, target, &bytes, e);
+		rc = resolve_blob_bytes(env, r, target, &bytes, e);
 	if (rc)
 		return err_wrap(e, rc, "original layer %s", target);
 	return resolve_place_blob(env, r->store, target, bytes, &spec->target, e);

@@ -57,9 +57,9 @@ void made_done(struct made_blob *b);
 /* An OCI layout; index.json is rewritten with every tag. */
 struct layout {
 	char dir[256];
-	char tags[8][32];
-	char digests[8][72];
-	size_t sizes[8];
+	char tags[32][32];
+	char digests[32][72];
+	size_t sizes[32];
 	size_t count;
 };
 
