@@ -251,7 +251,7 @@ static void fail_all(struct grant *g, int res, const char *why)
 		g->state = GRANT_UNKNOWN;
 	}
 	while ((pos = list_pop(&failed)))
-		http_fail(list_entry(pos, struct http_job, q), res, "%s", why);
+		http_no_grant(list_entry(pos, struct http_job, q), res, why);
 }
 
 static void set_header(struct grant *g, char *header, uint64_t life_s, uint64_t asked_ns)

@@ -56,33 +56,6 @@ bool http_plain_allowed(const struct endpoint *ep, const char *host)
 
 /* --- ends ------------------------------------------------------------------------------------- */
 
-/* "host/repo@sha256:0123456789ab" for people. */
-static void describe(const struct http_job *j, char *out, size_t out_bytes)
-{
-	const struct endpoint *ep = http_endpoint(j);
-	const char *last, *mirror_sep = "", *mirror = "", *close = "";
-
-	if (ep && !ep->named) {
-		mirror_sep = " (mirror ";
-		mirror = ep->authority;
-		close = ")";
-	}
-	if (!j->origin) {
-		(void)snprintf(out, out_bytes, "token server of %s", ep ? ep->cred_host : "?");
-		return;
-	}
-	last = j->path ? strrchr(j->path, '/') : NULL;
-	if (last && strncmp(last + 1, "sha256:", 7) == 0)
-		(void)snprintf(out, out_bytes, "%s@%.19s%s%s%s", j->origin->name, last + 1,
-			       mirror_sep, mirror, close);
-	else if (last && j->path && strstr(j->path, "/manifests/"))
-		(void)snprintf(out, out_bytes, "%s:%s%s%s%s", j->origin->name, last + 1, mirror_sep,
-			       mirror, close);
-	else
-		(void)snprintf(out, out_bytes, "%s%s%s%s", j->origin->name, mirror_sep, mirror,
-			       close);
-}
-
 void http_finish(struct http_job *j, int res)
 {
 	struct net *n = j->net;
@@ -119,14 +92,14 @@ void http_finish(struct http_job *j, int res)
 
 void http_fail(struct http_job *j, int res, const char *fmt, ...)
 {
-	char name[160], text[200];
+	char name[160], text[HTTP_TRY_WHY_BYTES];
 	va_list ap;
 
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap); /* cut is fine */
 	va_end(ap);
-	describe(j, name, sizeof(name));
-	(void)snprintf(j->why, sizeof(j->why), "%.100s: %.150s", name, text);
+	http_describe(j, name, sizeof(name));
+	(void)snprintf(j->why, sizeof(j->why), "%.120s: %.190s", name, text);
 	http_finish(j, res);
 }
 
@@ -208,7 +181,7 @@ static void next_endpoint(struct http_job *j)
 {
 	char name[200];
 
-	describe(j, name, sizeof(name));
+	http_describe(j, name, sizeof(name));
 	log_debug("going on to the next endpoint what=%s last=\"%s\"", name, j->try_why);
 	leave_place(j);
 	if (j->probing) {
@@ -472,6 +445,12 @@ void http_give_up(struct http_job *j, int res)
 	http_fail(j, res, "%s", j->try_why);
 }
 
+void http_no_grant(struct http_job *j, int res, const char *why)
+{
+	(void)snprintf(j->try_why, sizeof(j->try_why), "%s", why); /* cut is fine */
+	http_give_up(j, res);
+}
+
 static void drop_place(struct http_job *j)
 {
 	struct place *p = j->place;
@@ -495,64 +474,20 @@ static void protocol_error(struct http_job *j)
 		try_again(j, -EPROTO, MAX_TRIES);
 }
 
-/* An upper-case error code of the registry's JSON, so that nothing it echoes gets into a log. */
-static void error_code(const struct http_job *j, char *out, size_t out_bytes)
-{
-	const char *p = j->error_len && j->target != TARGET_HOP && j->target != TARGET_PLACE
-			    ? strstr(j->error_body, "\"code\"")
-			    : NULL;
-	size_t n = 0;
-
-	out[0] = '\0';
-	if (!p)
-		return;
-	p += 6;
-	while (*p == ' ' || *p == ':')
-		p++;
-	if (*p++ != '"')
-		return;
-	while (n + 1 < out_bytes && n < 32 && ((*p >= 'A' && *p <= 'Z') || *p == '_'))
-		out[n++] = *p++;
-	out[n] = '\0';
-}
-
-static void say_status(struct http_job *j)
-{
-	char code[40];
-
-	error_code(j, code, sizeof(code));
-	(void)snprintf(j->try_why, sizeof(j->try_why), "HTTP %ld%s%s", j->status,
-		       code[0] ? " " : "", code);
-}
-
-static void say_curl(struct http_job *j, CURLcode code)
-{
-	char quoted[64];
-	const char *text = curl_easy_strerror(code);
-
-	/* The detailed text may hold the URL's host, never more; it is only worth it for TLS. */
-	if ((code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CONNECT_ERROR) &&
-	    j->curl_err[0] && !strchr(j->curl_err, '?')) {
-		log_quote(j->curl_err, quoted, sizeof(quoted));
-		text = quoted;
-	}
-	(void)snprintf(j->try_why, sizeof(j->try_why), "%s", text); /* cut is fine */
-}
-
+/* Plain HTTP was a guess, and what came back looks as if TLS were meant. */
 static bool guess_other_scheme(struct http_job *j, CURLcode code)
 {
 	struct endpoint *ep = http_endpoint(j);
 
-	if (!ep || !to_endpoint(j) || ep->scheme_known || !ep->may_http || !ep->may_https ||
-	    j->scheme_retried)
+	if (!ep || j->target != TARGET_PATH || !ep->may_http || !ep->may_https ||
+	    j->scheme_retried || !text_starts_with(j->loc->name, "http://"))
 		return false;
-	if (!ep->http) {
-		/* another job has switched meanwhile, or https was no better */
-		return false;
-	}
 	if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST)
 		return false;
 	if (code == CURLE_OK && j->status != 400)
+		return false;
+	/* of many jobs at once the first switches; the others follow */
+	if (ep->http && ep->scheme_known)
 		return false;
 	ep->http = false;
 	j->scheme_retried = true;
@@ -563,25 +498,15 @@ static void transport_error(struct http_job *j, CURLcode code)
 {
 	struct endpoint *ep = http_endpoint(j);
 	unsigned int max = MAX_TRIES;
+	bool lasting;
 	int res = -EIO;
 
-	say_curl(j, code);
-	if (j->scheme_retried && ep && !ep->scheme_known) {
+	lasting = http_say_curl(j, code);
+	if (j->scheme_retried && ep && !ep->scheme_known && !lasting) {
 		/* neither was an answer: plain is the better guess for the next time */
 		ep->http = ep->may_http;
 	}
 	switch ((int)code) {
-	case CURLE_PEER_FAILED_VERIFICATION:
-	case CURLE_SSL_CACERT_BADFILE:
-	case CURLE_SSL_CERTPROBLEM:
-	case CURLE_SSL_ISSUER_ERROR:
-		if (!another_endpoint(j)) {
-			http_fail(j, -EIO, "%s; check --cacert%s", j->try_why,
-				  ep && ep->named ? " (plain HTTP: --insecure)" : "");
-			return;
-		}
-		http_give_up(j, -EIO);
-		return;
 	case CURLE_OPERATION_TIMEDOUT:
 		res = -ETIMEDOUT;
 		break;
@@ -593,22 +518,29 @@ static void transport_error(struct http_job *j, CURLcode code)
 		break;
 	case CURLE_UNSUPPORTED_PROTOCOL: /* so does libcurl name an answer of HTTP/0.9 */
 	case CURLE_WEIRD_SERVER_REPLY:
-		(void)snprintf(j->try_why, sizeof(j->try_why), "answer is not HTTP");
 		protocol_error(j);
 		return;
 	case CURLE_URL_MALFORMAT:
 		http_give_up(j, -EPROTO);
 		return;
 	default:
+		/* nobody who speaks HTTP has been met there yet */
+		if (j->proxy_status >= 300 || (ep && to_endpoint(j) && !ep->scheme_known && ep->may_http))
+			max = MAX_CONNECT_TRIES;
 		break;
 	}
 	if (ep && to_endpoint(j) && another_endpoint(j) &&
-	    (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST ||
+	    (lasting || code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST ||
 	     code == CURLE_OPERATION_TIMEDOUT)) {
-		log_warn("mirror does not answer, going on without it for a while host=%s",
-			 ep->authority);
+		log_warn("mirror is of no use, going on without it for a while host=%s "
+			 "reason=\"%s\"",
+			 ep->authority, j->try_why);
 		ep->down_until_ns = clock_now_ns() + MIRROR_DOWN_NS;
 		next_endpoint(j);
+		return;
+	}
+	if (lasting) {
+		http_give_up(j, -EIO);
 		return;
 	}
 	if (j->place_used || j->target == TARGET_HOP)
@@ -620,7 +552,7 @@ static void refused(struct http_job *j)
 {
 	char *hint;
 
-	say_status(j);
+	http_say_status(j);
 	if (!to_endpoint(j) && !(j->target == TARGET_HOP && j->hop_home)) {
 		/* a signed URL that is no longer good */
 		drop_place(j);
@@ -673,7 +605,7 @@ static void answered_ok(struct http_job *j, CURLcode code)
 	}
 	if (code != CURLE_OK) {
 		if (j->sink) {
-			say_curl(j, code);
+			(void)http_say_curl(j, code); /* what has been taken cannot be undone */
 			http_give_up(j, -EIO);
 		} else {
 			transport_error(j, code);
@@ -702,7 +634,7 @@ void http_answered(struct http_job *j, CURLcode code)
 		return;
 	}
 	if (j->upload && j->status != 401 && code != CURLE_OK && !j->headers_ok) {
-		say_curl(j, code);
+		(void)http_say_curl(j, code); /* nor can an upload be sent again */
 		http_fail(j, code == CURLE_OPERATION_TIMEDOUT ? -ETIMEDOUT : -EIO, "%s",
 			  j->try_why);
 		return;
@@ -719,7 +651,7 @@ void http_answered(struct http_job *j, CURLcode code)
 		http_follow(j);
 		return;
 	}
-	say_status(j);
+	http_say_status(j);
 	switch (j->status) {
 	case 401:
 	case 403:

@@ -28,7 +28,8 @@
 struct err;
 struct imageref;
 
-#define HTTP_WHY_BYTES	  256
+#define HTTP_WHY_BYTES	  320
+#define HTTP_TRY_WHY_BYTES 192
 #define HTTP_HEADER_BYTES (64u << 10) /* of one answer, all lines */
 #define HTTP_ERROR_BYTES  (16u << 10) /* body of an answer that is not a success */
 #define HTTP_TOKEN_BYTES  (64u << 10)
@@ -189,9 +190,10 @@ struct http_job {
 	struct curl_slist *headers;
 	char curl_err[CURL_ERROR_SIZE];
 	size_t header_bytes;
+	long proxy_status;	 /* of CONNECT; 0: none was needed */
 	bool in_body, headers_ok;
 	int try_res;		 /* negative: why the callbacks aborted */
-	char try_why[96];
+	char try_why[HTTP_TRY_WHY_BYTES];
 	uint64_t content_from, content_to, content_total;
 	bool has_content_range, has_retry_after;
 	uint64_t retry_after_ns;
@@ -228,6 +230,8 @@ int http_headers(struct http_job *j);
 void http_follow(struct http_job *j); /* its answer is a redirect */
 /* http_give_up - fail with j->try_why, or go on to the next endpoint */
 void http_give_up(struct http_job *j, int res);
+/* http_no_grant - a waiting job gets no grant at its endpoint: on to the next, or fail with @why */
+void http_no_grant(struct http_job *j, int res, const char *why);
 /* http_asked_url - what was asked in this try; secret, caller frees */
 char *http_asked_url(const struct http_job *j, const struct endpoint *ep);
 struct endpoint *http_endpoint(const struct http_job *j); /* NULL for a token */
@@ -239,6 +243,15 @@ struct endpoint *http_endpoint(const struct http_job *j); /* NULL for a token */
 int http_prepare(struct http_job *j);
 void http_release(struct http_job *j); /* easy handle and slot back */
 void http_try_done(struct http_job *j, CURLcode code);
+
+/*
+ * http_describe - what a job is about: "host/repo@sha256:0123456789ab (mirror HOST)"
+ * http_say_status - put what j->status means into j->try_why
+ * http_say_curl - the same for a transport failure; true when the next try will fail as well
+ */
+void http_describe(const struct http_job *j, char *out, size_t out_bytes);
+void http_say_status(struct http_job *j);
+bool http_say_curl(struct http_job *j, CURLcode code);
 
 /* http_url_loc - "scheme://host:port" of a URL; false when it is not http(s) or malformed */
 bool http_url_loc(const char *url, char *out, size_t out_bytes, bool *ret_plain, char *host,

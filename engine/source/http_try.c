@@ -489,6 +489,7 @@ int http_prepare(struct http_job *j)
 	j->header_bytes = 0;
 	j->try_res = 0;
 	j->try_why[0] = '\0';
+	j->proxy_status = 0;
 	forget_answer(j);
 	if (!j->ranged)
 		j->len = 0;
@@ -582,6 +583,7 @@ void http_try_done(struct http_job *j, CURLcode code)
 
 	if (curl_easy_getinfo(j->easy, CURLINFO_SIZE_DOWNLOAD_T, &got) == CURLE_OK && got > 0)
 		net_count(&n->bytes, (uint64_t)got);
+	(void)curl_easy_getinfo(j->easy, CURLINFO_HTTP_CONNECTCODE, &j->proxy_status); /* stays 0 */
 	http_release(j);
 	http_answered(j, code);
 	netloc_dispatch(n, l);

@@ -574,6 +574,12 @@ static int set_options(struct net *n, const struct net_options *o, struct err *e
 		return err_set(e, -saved, "cannot read client certificate %s: %s", o->client_cert,
 			       strerror(saved));
 	}
+	if (o->client_key && access(o->client_key, R_OK)) {
+		int saved = errno;
+
+		return err_set(e, -saved, "cannot read client key %s: %s", o->client_key,
+			       strerror(saved));
+	}
 	n->creds = text_dup(o->creds);
 	n->authfile = text_dup(o->authfile);
 	n->client_cert = text_dup(o->client_cert);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "credentials.h"
 #include "err.h"
@@ -118,6 +119,10 @@ static int add_ca(struct endpoint *ep, const char *file, struct err *e)
 
 	if (rc)
 		return rc;
+	if (!strstr(pem, "-----BEGIN ")) {
+		free(pem);
+		return err_set(e, -EINVAL, "%s holds no certificate in PEM form", file);
+	}
 	both = text_printf("%s%s%s", ep->ca_pem ? ep->ca_pem : "", ep->ca_pem ? "\n" : "", pem);
 	free(pem);
 	free(ep->ca_pem);
@@ -136,6 +141,16 @@ static int apply(struct endpoint *ep, const struct hosts_entry *h, struct err *e
 		ep->ca_only = false;
 	}
 	if (h->client_cert) {
+		const char *files[] = {h->client_cert, h->client_key};
+
+		for (size_t i = 0; i < 2; i++)
+			if (files[i] && access(files[i], R_OK)) {
+				int saved = errno;
+
+				return err_set(e, -saved, "cannot read client %s %s: %s",
+					       i ? "key" : "certificate", files[i],
+					       strerror(saved));
+			}
 		free(ep->client_cert);
 		free(ep->client_key);
 		ep->client_cert = text_dup(h->client_cert);

@@ -55,7 +55,7 @@ static void fetch_done(struct http_job *j)
 	f->exchanges = j->exchanges;
 	f->why[0] = '\0';
 	if (j->res < 0)
-		(void)snprintf(f->why, sizeof(f->why), "%.159s", j->why);
+		(void)snprintf(f->why, sizeof(f->why), "%.255s", j->why);
 	http_job_free(j);
 	f->done(f);
 }

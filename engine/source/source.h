@@ -18,7 +18,7 @@
 /* Why bytes are wanted. Demand overtakes prefetch at every queue. */
 enum prio { PRIO_PREFETCH, PRIO_DEMAND };
 
-#define FETCH_WHY_BYTES 160
+#define FETCH_WHY_BYTES 256
 
 struct source;
 
