@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cleanup.h"
 #include "err.h"
@@ -19,7 +20,6 @@
 #define HELP_LEFT_MAX 30
 
 struct common_options common = {
-    .cache_dir = "/var/cache/headstart",
     .memory_bytes = 128ull << 20,
     .read_timeout_ns = 60ull * 1000000000ull,
     .max_conns = 32,
@@ -57,7 +57,7 @@ const struct option_def image_options[] = {
 
 const struct option_def engine_options[] = {
     {"cache-dir", 0, OPTION_STRING, "DIR", &common.cache_dir, "keep fetched bytes in DIR",
-     "/var/cache/headstart"},
+     "/var/cache/headstart; without root: $XDG_CACHE_HOME/headstart"},
     {"cache-size", 0, OPTION_SIZE, "SIZE", &common.cache_bytes, "limit of the cache",
      "most of the free space"},
     {"no-cache", 0, OPTION_FLAG, NULL, &common.no_cache, "keep nothing on disk", NULL},
@@ -392,8 +392,28 @@ void options_help(const struct command *c, FILE *f)
 	}
 }
 
+/* Where fetched bytes are kept unless the user says where; NULL: nowhere to be found. */
+static const char *default_cache_dir(void)
+{
+	static char dir[PATH_MAX];
+	const char *base = getenv("XDG_CACHE_HOME");
+	const char *tail = "headstart";
+
+	if (geteuid() == 0)
+		return "/var/cache/headstart";
+	if (!base || *base != '/') {
+		base = getenv("HOME");
+		tail = ".cache/headstart";
+	}
+	if (!base || snprintf(dir, sizeof(dir), "%s/%s", base, tail) >= (int)sizeof(dir))
+		return NULL;
+	return dir;
+}
+
 void common_engine(struct hs_options *ret)
 {
+	if (!common.cache_dir)
+		common.cache_dir = default_cache_dir();
 	*ret = (struct hs_options){
 	    .cache_dir = common.no_cache ? NULL : common.cache_dir,
 	    .cache_bytes = common.cache_bytes,

@@ -548,7 +548,7 @@ void cache_close(struct cache *c)
 void cache_stats_get(struct cache *c, struct cache_stats *ret)
 {
 	ret->limit_bytes = atomic_load(&c->limit_bytes);
-	ret->used_bytes = atomic_load(&c->used_bytes);
+	ret->used_bytes = used_estimate(c);
 	ret->stored_bytes = atomic_load(&c->stored_bytes);
 	ret->evicted_blobs = atomic_load(&c->evicted_blobs);
 	ret->refused_bytes = atomic_load(&c->refused_bytes);

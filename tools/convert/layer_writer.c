@@ -210,7 +210,8 @@ static int put_index(struct layer_writer *w, struct err *e)
 	uint8_t *records = NULL;
 	int rc;
 
-	qsort(w->seg, w->segs, sizeof(*w->seg), by_offset);
+	if (w->segs)
+		qsort(w->seg, w->segs, sizeof(*w->seg), by_offset);
 	w->head.index_offset = w->plain_bytes;
 	rc = lsmt_index_encode(w->seg, w->segs, w->plain_bytes, &records, &w->head.index_count, e);
 	if (rc < 0)
