@@ -455,13 +455,22 @@ int image_open(struct reader *r, struct layer_spec *specs, size_t count, struct 
 		rc = err_set(e, -EBADMSG, "the image has %zu layers, at most %d are possible", count,
 			     LSMT_MAX_LAYERS);
 	for (int tries = 0; !rc; tries++) {
+		struct wants ends = {0};
+
 		set_layers(i, specs);
 		rc = try_open(r, i, specs, e);
-		if (rc != -EBADMSG || tries)
+		/*
+		 * Perhaps the cache is corrupt, or a transfer was, and not the image: look at
+		 * fresh bytes once, and again as long as that leads to others that were cached.
+		 * Without a network nothing is dropped: there is nothing better to be had.
+		 */
+		if (rc != -EBADMSG || r->no_fetch || !r->looked_count || (tries && !r->from_cache))
 			break;
-		/* Perhaps the cache is corrupt, not the image: look at fresh bytes once. */
-		if (reader_forget(r))
-			rc = 0;
+		rc = 0;
+		for (size_t n = 0; !tries && n < count; n++)
+			want_ends(&ends, specs[n].blob);
+		reader_forget(r, ends.list, ends.count);
+		free(ends.list);
 	}
 	if (rc) {
 		image_free(i);

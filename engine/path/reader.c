@@ -261,6 +261,7 @@ int reader_stored(struct reader *r, struct blob *b, struct range range, void *bu
 			else if (miss.len)
 				return err_set(e, -EIO, "blob %s was evicted while it was opened",
 					       b->name);
+			r->from_cache = true;
 			rc = read_file(b, part, out, e);
 		}
 		out += part.len;
@@ -324,15 +325,16 @@ int reader_plain(struct reader *r, struct stream *s, struct range range, void *b
 	return 0;
 }
 
-bool reader_forget(struct reader *r)
+void reader_forget(struct reader *r, const struct reader_want *wants, size_t count)
 {
-	bool any = r->looked_count && !r->no_fetch;
-
-	/* Without a network, corrupt bytes are all there is: they stay for who looks into it. */
-	for (size_t i = 0; any && i < r->looked_count; i++)
+	for (size_t i = 0; i < r->looked_count; i++)
 		cache_drop(r->looked[i].blob->cache, r->looked[i].range);
+	for (size_t i = 0; i < count; i++) {
+		if (!blob_is_local(wants[i].blob))
+			cache_drop(wants[i].blob->cache, wants[i].range);
+	}
 	r->looked_count = 0;
+	r->from_cache = false;
 	list_for_each_safe(n, &r->chunks)
 		chunk_free(list_entry(n, struct chunk, link));
-	return any;
 }

@@ -40,6 +40,7 @@ struct reader {
 	struct list chunks; /* fetched bytes */
 	struct reader_want *looked; /* remote bytes that were asked for, in few pieces */
 	size_t looked_count, looked_cap;
+	bool from_cache; /* some of that was not fetched by this reader */
 	struct reader_cost cost;
 };
 
@@ -60,9 +61,9 @@ int reader_plain(struct reader *r, struct stream *s, struct range range, void *b
 
 /*
  * reader_forget - what this reader has read proved corrupt: drop it here and in the cache
- * Other bytes of the blobs stay: images that are fine may share them. Returns whether any of it can
- * be fetched again.
+ * @wants: what else is to be fetched again
+ * Other bytes of the blobs stay: images that are fine may share them.
  */
-bool reader_forget(struct reader *r);
+void reader_forget(struct reader *r, const struct reader_want *wants, size_t count);
 
 #endif
