@@ -525,7 +525,8 @@ static void transport_error(struct http_job *j, CURLcode code)
 		return;
 	default:
 		/* nobody who speaks HTTP has been met there yet */
-		if (j->proxy_status >= 300 || (ep && to_endpoint(j) && !ep->scheme_known && ep->may_http))
+		if (j->proxy_status >= 300 ||
+		    (ep && to_endpoint(j) && !ep->scheme_known && ep->may_http))
 			max = MAX_CONNECT_TRIES;
 		break;
 	}

@@ -213,10 +213,11 @@ static bool say_tls(struct http_job *j, CURLcode code)
 
 	detail(j, code, text, sizeof(text));
 	if (code == CURLE_SSL_CERTPROBLEM && strstr(text, "private key")) {
-		(void)snprintf(j->try_why, sizeof(j->try_why),
-			       "%.80s is no key or not the key of the client certificate; check %s",
-			       ep && ep->client_key ? ep->client_key : "what was given",
-			       named ? "--cert and --key" : "client in hosts.toml");
+		(void)snprintf(
+		    j->try_why, sizeof(j->try_why),
+		    "%.80s is no key, is encrypted, or belongs to another certificate; check %s",
+		    ep && ep->client_key ? ep->client_key : "what was given",
+		    named ? "--cert and --key" : "client in hosts.toml");
 		return true;
 	}
 	if (code == CURLE_SSL_CERTPROBLEM) {

@@ -362,8 +362,11 @@ static void set_tls(CURL *c, const struct net *n, const struct endpoint *ep)
 	}
 	if (!ep)
 		return;
-	if (ep->client_cert)
+	if (ep->client_cert) {
 		curl_easy_setopt(c, CURLOPT_SSLCERT, ep->client_cert);
+		/* or OpenSSL asks for it on the terminal, and the network thread waits */
+		curl_easy_setopt(c, CURLOPT_KEYPASSWD, "");
+	}
 	if (ep->client_key)
 		curl_easy_setopt(c, CURLOPT_SSLKEY, ep->client_key);
 	if (ep->skip_verify) {

@@ -8,10 +8,12 @@ Whatever any command prints at --log-level debug is searched for every secret at
 """
 import base64
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
 import os
+import pty
 import shutil
 import signal
 import socket
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import termios
 import time
 import urllib.request
 
@@ -125,7 +128,7 @@ class Certificates:
             self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
                          "-nodes", "-days", "2", "-subj", f"/CN=headstart test {ca}",
                          "-keyout", self.path(ca, "key"), "-out", self.path(ca, "pem"))
-        names = f"IP:127.0.0.1,IP:{OUTSIDE},DNS:localhost,DNS:registry.test"
+        names = f"IP:127.0.0.1,IP:::1,IP:{OUTSIDE},DNS:localhost,DNS:registry.test"
         self.sign("good", "ca", names)
         self.sign("wrong_name", "ca", "DNS:elsewhere.test,IP:127.0.0.99")
         self.sign("expired", "ca", names, "-not_before", "20200101000000Z", "20200102000000Z")
@@ -222,7 +225,7 @@ def start_nginx(tmp, certs, ports, registry, plain, outside):
         if name in ("good", "auth", "mirror"):
             kind += " http2"
         listen = "".join(f"listen {a}:{port} {kind}; " for a in
-                         ("127.0.0.1", *((OUTSIDE,) if outside else ())))
+                         ("127.0.0.1", *((OUTSIDE, "[::1]") if outside else ())))
         path = "location / { %s }" % onward
         if name == "sub_path":
             path = ("location /deep/mirror/ { rewrite ^/deep/mirror/(.*)$ /v2/$1 break; %s }"
@@ -345,6 +348,8 @@ def test_verification(b):
     b.refused("unknown CA", ["--cacert", "certificate"], "good")
     b.works("--cacert", "good", *ca)
     b.works("--cacert, localhost", "good", *ca, host="localhost")
+    if b.outside:
+        b.works("--cacert, an IPv6 address", "good", *ca, host="[::1]")
     b.refused("the wrong CA", ["--cacert"], "good", "--cacert", b.certs.path("ca2", "pem"))
     b.refused("name of another host", ["127.0.0.1", "name"], "wrong_name", *ca)
     b.refused("expired certificate", ["expired"], "expired", *ca)
@@ -391,6 +396,7 @@ def test_client_certificates(b):
               f"{b.tmp}/user.cnf")
     b.refused("a certificate that is none", ["--cert"], "client", *ca, "--cert",
               f"{b.tmp}/user.cnf", "--key", key)
+    test_encrypted_key(b)
     # Others say it by an alert, which differs between the versions of TLS.
     for version in ("-tls1_2", "-tls1_3"):
         port = free_ports(1)[0]
@@ -405,6 +411,29 @@ def test_client_certificates(b):
                   b.certs.path("stranger", "key"))
         b.refused(f"--insecure, {version}", ["--insecure", "TLS"], port, "--insecure")
     b.refused("--key alone", ["client certificate"], "client", *ca, "--key", key)
+
+
+def test_encrypted_key(b):
+    """A key with a pass phrase is refused; nobody is asked for it on the terminal."""
+    b.certs.openssl("ec", "-aes256", "-passout", "pass:of-a-key", "-in", b.certs.path("user", "key"),
+                    "-out", b.certs.path("encrypted", "key"))
+    ours, theirs = pty.openpty()
+    p = subprocess.Popen(
+        [HEADSTART, "inspect", "--no-cache", "--hosts-dir", f"{b.tmp}/none", "--cacert",
+         b.certs.path("ca", "pem"), "--cert", b.certs.path("user", "pem"), "--key",
+         b.certs.path("encrypted", "key"), b.image("client")], env=b.env, stdin=theirs,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+    os.close(theirs)
+    try:
+        out = p.communicate(timeout=20)[0]
+    except subprocess.TimeoutExpired:
+        p.kill()
+        out = "asks on the terminal: " + os.read(ours, 1000).decode(errors="replace")
+        p.communicate()
+    os.close(ours)
+    b.transcript += out
+    b.check("an encrypted key", p.returncode == 1 and "encrypted.key" in out, out)
 
 
 def test_plain_http(b):
