@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <ftw.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -215,6 +216,7 @@ static int start_loop(struct hs_engine *eng, const struct hs_options *o, struct 
 {
 	struct path_options po;
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	sigset_t all, old;
 	int rc;
 
 	path_options_default(&po);
@@ -227,7 +229,11 @@ static int start_loop(struct hs_engine *eng, const struct hs_options *o, struct 
 		rc = path_new(eng->loop, &po, &eng->path, e);
 	if (rc)
 		return rc;
+	/* Signals are for the threads that expect them. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
 	rc = pthread_create(&eng->thread, NULL, loop_main, eng->loop);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (rc)
 		return err_set(e, -rc, "cannot start the loop thread: %s", strerror(rc));
 	eng->running = true;
