@@ -281,12 +281,12 @@ class Bench:
         print(f"{'ok' if ok else 'FAILED'}: {what}" + ("" if ok else f": {detail}"), flush=True)
 
     def run(self, *args, env=None):
-        """A command at debug level; (exit code, last line of stderr, all it printed)."""
+        """A command at debug level; (exit code, why it failed, all it printed)."""
         p = subprocess.run([HEADSTART, args[0], "--log-level", "debug", *args[1:]],
                            env=self.env | (env or {}), capture_output=True, text=True, timeout=60)
         self.transcript += p.stdout + p.stderr
-        lines = p.stderr.strip().split("\n")
-        return p.returncode, lines[-1], p.stdout + p.stderr
+        said = [x for x in p.stderr.split("\n") if x.startswith(f"headstart {args[0]}: ")]
+        return p.returncode, said[-1] if said else p.stderr[-300:], p.stdout + p.stderr
 
     def image(self, front, host="127.0.0.1", tag="acc"):
         port = self.ports[front] if isinstance(front, str) else front
@@ -540,6 +540,19 @@ def test_mirrors(b):
     d = b.hosts("down", "good", f'[host."https://127.0.0.1:{b.closed}"]\n{pull}')
     b.works("the mirror is down", "good", *ca, hosts=d)
     b.check("  origin is asked", b.seen("good"))
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        d = b.hosts("hangs", "good", f'[host."https://127.0.0.1:{s.getsockname()[1]}"]\n{pull}')
+        began = time.monotonic()
+        b.works("the mirror hangs", "good", *ca, hosts=d)
+        b.check("  origin is asked soon", b.seen("good") and time.monotonic() - began < 15)
+    d = b.hosts("pull_only", "good", f'[host."{b.url("mirror")}"]\ncapabilities = ["pull"]\n')
+    b.forget()
+    b.works("a mirror that may not resolve tags", "good", *ca, hosts=d)
+    mirror = b.seen("mirror")
+    b.check("  has blobs only", mirror and all("/acc?" not in x for x in mirror) and
+            any("/manifests/acc " in x for x in b.seen("good")), mirror)
     d = b.hosts("lacks", "good", f'[host."{b.url("lacks_blobs")}"]\n{pull}ca = "ca.pem"\n',
                 ["ca.pem"])
     b.works("the mirror lacks the blobs", "good", *ca, hosts=d)
@@ -579,6 +592,11 @@ def test_mirrors(b):
                 f'[host."{b.url("headers")}".header]\nX-Secret = "{HEADER_SECRET}"\n', ["ca.pem"])
     b.works("header of a mirror", "good", hosts=d)
     b.check("  the mirror served it", b.seen("headers") and not b.seen("good"))
+    d = f"{b.tmp}/hosts_docker"
+    os.makedirs(f"{d}/127.0.0.1:{b.ports['client']}")
+    for old, new in (("ca.pem", "ca.crt"), ("user.pem", "user.cert"), ("user.key", "user.key")):
+        shutil.copy(f"{b.tmp}/{old}", f"{d}/127.0.0.1:{b.ports['client']}/{new}")
+    b.works("certificates in docker's layout", "client", hosts=d)
     d = b.hosts("bad_ca", "good", 'ca = "nothing.pem"\n')
     b.refused("a CA file that is not there", ["nothing.pem"], "good", hosts=d)
     d = b.hosts("no_pem", "good", 'ca = "good.cnf"\n', ["good.cnf"])
