@@ -209,6 +209,10 @@ def start_nginx(tmp, certs, ports, registry, plain, outside):
     blobs = "location ~ ^/v2/.*/blobs/sha256: { %s }"
     extra = {
         "client": f"ssl_client_certificate {certs.path('client_ca', 'pem')}; ssl_verify_client on;",
+        # asks for a client certificate, and takes whatever comes
+        "mirror": "ssl_verify_client optional_no_ca;",
+        "other_ca": "ssl_verify_client optional_no_ca;",
+        "good": "ssl_protocols TLSv1.3;",
         "tls11": "ssl_protocols TLSv1.1; ssl_ciphers ALL:@SECLEVEL=0;",
         "auth": f"auth_basic x; auth_basic_user_file {tmp}/auth.htpasswd;",
         "mirror_auth": f"auth_basic x; auth_basic_user_file {tmp}/mirror_auth.htpasswd;",
@@ -240,7 +244,7 @@ def start_nginx(tmp, certs, ports, registry, plain, outside):
         f.write(f"daemon off; master_process off; pid {tmp}/nginx.pid;\nerror_log stderr crit;\n"
                 "events { worker_connections 512; }\nhttp {\nclient_max_body_size 0;\n"
                 "log_format seen '$request_method $request_uri $status "
-                "[$http_authorization] $ssl_protocol';\n" +
+                "[$http_authorization] $ssl_protocol <$ssl_client_s_dn>';\n" +
                 "".join(f"{k}_temp_path {tmp}/nginx_{k};\n" for k in
                         ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")) + servers + "}\n")
     return Service(f"{tmp}/nginx.log", plain, "nginx", "-e", "stderr", "-p", tmp, "-c",
@@ -459,7 +463,11 @@ def test_redirects(b):
         for name in ("ca", "ca2"):
             with open(b.certs.path(name, "pem")) as f:
                 out.write(f.read())
-    b.works("redirect to https of a CA in --cacert", "to_https", "--cacert", both)
+    cert = ["--cert", b.certs.path("user", "pem"), "--key", b.certs.path("user", "key")]
+    b.forget()
+    b.works("redirect to https of a CA in --cacert", "to_https", "--cacert", both, *cert)
+    lines = b.seen("other_ca")
+    b.check("  no client certificate goes along", lines and all("<->" in x for x in lines), lines)
     b.forget()
     b.works("redirect to plain HTTP, all on loopback", "to_http", *ca, *creds)
     lines = b.seen("plain")
@@ -523,9 +531,12 @@ def test_mirrors(b):
     pull = 'capabilities = ["pull", "resolve"]\n'
     b.forget()
     d = b.hosts("first", "good", f'[host."{b.url("mirror")}"]\n{pull}ca = "ca.pem"\n', ["ca.pem"])
-    b.works("a mirror with a CA of its own", "good", hosts=d)
+    b.works("a mirror with a CA of its own", "good", "--cert", b.certs.path("user", "pem"),
+            "--key", b.certs.path("user", "key"), hosts=d)
     mirror, origin = b.seen("mirror"), b.seen("good")
     b.check("  origin is not asked", mirror and not origin, origin)
+    b.check("  the registry's client certificate is not for the mirror",
+            all("<->" in x for x in mirror), mirror)
     b.check("  the mirror hears whose image it is",
             all(f"ns=127.0.0.1" in x for x in mirror), mirror)
 
