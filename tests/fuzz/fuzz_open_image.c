@@ -2,9 +2,9 @@
 /*
  * fuzz_open_image.c - a layer of arbitrary bytes through the whole engine: open, read, close
  *
- * The first byte says what the rest is: a layer file alone or above a good one, or TurboOCI metadata
- * over a gzip file with its index (bytes 1 and 2: where the metadata ends and the index begins). One
- * engine lives through all iterations.
+ * The first byte says what the rest is: a layer file alone or above a good one, or TurboOCI
+ * metadata over a gzip file with its index (bytes 1 and 2: where the metadata ends and the index
+ * begins). One engine lives through all iterations.
  */
 #include <assert.h>
 #include <fcntl.h>
@@ -26,8 +26,16 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-enum { FORM_ALONE, FORM_ABOVE, FORM_BELOW, FORM_WARP_GZIP, FORM_WARP_INDEX, FORM_WARP_RAW,
-       FORM_UPPER, FORM_COUNT };
+enum {
+	FORM_ALONE,
+	FORM_ABOVE,
+	FORM_BELOW,
+	FORM_WARP_GZIP,
+	FORM_WARP_INDEX,
+	FORM_WARP_RAW,
+	FORM_UPPER,
+	FORM_COUNT
+};
 
 #define READ_MAX (256u << 10)
 
@@ -137,16 +145,18 @@ static char *config_of(unsigned int form)
 		return text_printf("{\"lowers\":[{\"file\":\"%s/fuzz\"},{\"file\":\"%s/good\"}]}",
 				   dir, dir);
 	case FORM_WARP_GZIP:
-		return text_printf("{\"lowers\":[{\"file\":\"%s/fuzz\",\"targetFile\":\"%s/target\","
-				   "\"gzipIndex\":\"%s/index\"}]}",
-				   dir, dir, dir);
+		return text_printf(
+		    "{\"lowers\":[{\"file\":\"%s/fuzz\",\"targetFile\":\"%s/target\","
+		    "\"gzipIndex\":\"%s/index\"}]}",
+		    dir, dir, dir);
 	case FORM_WARP_INDEX:
-		return text_printf("{\"lowers\":[{\"file\":\"%s/fuzz\",\"targetFile\":\"%s/target\","
-				   "\"gzipIndex\":\"%s/more\"}]}",
-				   dir, dir, dir);
+		return text_printf(
+		    "{\"lowers\":[{\"file\":\"%s/fuzz\",\"targetFile\":\"%s/target\","
+		    "\"gzipIndex\":\"%s/more\"}]}",
+		    dir, dir, dir);
 	case FORM_WARP_RAW:
-		return text_printf("{\"lowers\":[{\"file\":\"%s/fuzz\",\"targetFile\":\"%s/target\"}]}",
-				   dir, dir);
+		return text_printf(
+		    "{\"lowers\":[{\"file\":\"%s/fuzz\",\"targetFile\":\"%s/target\"}]}", dir, dir);
 	case FORM_UPPER:
 		return text_printf("{\"lowers\":[{\"file\":\"%s/good\"}],\"upper\":{\"data\":"
 				   "\"%s/fuzz\",\"index\":\"%s/more\"}}",

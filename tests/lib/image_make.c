@@ -77,12 +77,12 @@ static void encode_zfile(const struct layer_shape *sh, const struct growing *pla
 			 struct growing *out)
 {
 	struct zfile_info info = {
-		.original_bytes = plain->len,
-		.block_bytes = sh->block_bytes,
-		.codec = sh->codec,
-		.verify = true,
-		.has_crc = true,
-		.final = true,
+	    .original_bytes = plain->len,
+	    .block_bytes = sh->block_bytes,
+	    .codec = sh->codec,
+	    .verify = true,
+	    .has_crc = true,
+	    .final = true,
 	};
 	struct codec *c = codec_new();
 	uint8_t head[ZFILE_HEADER_BYTES], word[4];
@@ -296,8 +296,7 @@ void layout_image(struct layout *l, const char *tag, const struct made_blob *lay
 	layout_blob(l, config, strlen(config), digest);
 	cJSON_AddNumberToObject(doc, "schemaVersion", 2);
 	cJSON_AddStringToObject(doc, "mediaType", OCI_TYPE_MANIFEST);
-	cJSON_AddItemToObject(doc, "config",
-			      descriptor(OCI_TYPE_CONFIG, digest, strlen(config)));
+	cJSON_AddItemToObject(doc, "config", descriptor(OCI_TYPE_CONFIG, digest, strlen(config)));
 	list = cJSON_AddArrayToObject(doc, "layers");
 	for (size_t n = 0; n < count; n++) {
 		char unused[72];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * prop_engine.c - random images over HTTP through random faults, read by several threads: right bytes
- * or an error in time, never anything else; and right bytes when the faults are over
+ * prop_engine.c - random images over HTTP through random faults, read by several threads: right
+ * bytes or an error in time, never anything else; and right bytes when the faults are over
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,13 +27,13 @@
 #include "log.h"
 #include "text.h"
 
-#define ROUNDS	    12
-#define THREADS	    4
-#define READS	    25
-#define MAX_LAYERS  6
-#define TIMEOUT_NS  NS_PER_SEC
-#define SLACK_NS    (6 * NS_PER_SEC) /* a loaded machine with sanitizers */
-#define READ_BYTES  300000u
+#define ROUNDS	   12
+#define THREADS	   4
+#define READS	   25
+#define MAX_LAYERS 6
+#define TIMEOUT_NS NS_PER_SEC
+#define SLACK_NS   (6 * NS_PER_SEC) /* a loaded machine with sanitizers */
+#define READ_BYTES 300000u
 
 static struct test_random rnd;
 static struct fake registry;
@@ -57,10 +57,10 @@ static void make_case(struct image_case *c)
 	c->truth = xmalloc_zero(1, c->bytes);
 	for (size_t n = 0; n < c->count; n++) {
 		struct layer_shape sh = {
-			.codec = test_random_below(&rnd, 8) ? 1 + test_random_below(&rnd, 2) : 0,
-			.block_bytes = sizes[test_random_below(&rnd, 4)],
-			.tar = test_random_below(&rnd, 3) > 0,
-			.device_bytes = c->bytes,
+		    .codec = test_random_below(&rnd, 8) ? 1 + test_random_below(&rnd, 2) : 0,
+		    .block_bytes = sizes[test_random_below(&rnd, 4)],
+		    .tar = test_random_below(&rnd, 3) > 0,
+		    .device_bytes = c->bytes,
 		};
 
 		layer_make_random(&sh, &rnd, c->bytes / (1 + test_random_below(&rnd, 8)), c->truth,
@@ -82,27 +82,27 @@ static void case_done(struct image_case *c)
 static void add_fault(void)
 {
 	static const char *const kinds[] = {
-		"\"kind\": \"reset\", \"bytes\": 0",
-		"\"kind\": \"reset\", \"bytes\": 5000",
-		"\"kind\": \"short\", \"bytes\": 1000",
-		"\"kind\": \"no-range\"",
-		"\"kind\": \"bad-range\"",
-		"\"kind\": \"no-content-range\"",
-		"\"kind\": \"extra\", \"bytes\": 4096",
-		"\"kind\": \"status\", \"code\": 500",
-		"\"kind\": \"status\", \"code\": 429",
-		"\"kind\": \"status\", \"code\": 404",
-		"\"kind\": \"status\", \"code\": 401",
-		"\"kind\": \"stall\", \"bytes\": 100",
-		"\"kind\": \"slow\", \"delay_ms\": 50",
-		"\"kind\": \"garbage\"",
+	    "\"kind\": \"reset\", \"bytes\": 0",
+	    "\"kind\": \"reset\", \"bytes\": 5000",
+	    "\"kind\": \"short\", \"bytes\": 1000",
+	    "\"kind\": \"no-range\"",
+	    "\"kind\": \"bad-range\"",
+	    "\"kind\": \"no-content-range\"",
+	    "\"kind\": \"extra\", \"bytes\": 4096",
+	    "\"kind\": \"status\", \"code\": 500",
+	    "\"kind\": \"status\", \"code\": 429",
+	    "\"kind\": \"status\", \"code\": 404",
+	    "\"kind\": \"status\", \"code\": 401",
+	    "\"kind\": \"stall\", \"bytes\": 100",
+	    "\"kind\": \"slow\", \"delay_ms\": 50",
+	    "\"kind\": \"garbage\"",
 	};
 	_cleanup_free_ char *json = text_printf(
-		"[{\"match\": \"%s\", \"on\": \"any\", \"skip\": %llu, \"count\": %llu, %s}]",
-		test_random_below(&rnd, 4) ? "/(blobs|store)/" : "",
-		(unsigned long long)test_random_below(&rnd, 10),
-		(unsigned long long)(1 + test_random_below(&rnd, 5)),
-		kinds[test_random_below(&rnd, sizeof(kinds) / sizeof(kinds[0]))]);
+	    "[{\"match\": \"%s\", \"on\": \"any\", \"skip\": %llu, \"count\": %llu, %s}]",
+	    test_random_below(&rnd, 4) ? "/(blobs|store)/" : "",
+	    (unsigned long long)test_random_below(&rnd, 10),
+	    (unsigned long long)(1 + test_random_below(&rnd, 5)),
+	    kinds[test_random_below(&rnd, sizeof(kinds) / sizeof(kinds[0]))]);
 
 	fake_post(&registry, "/_fault", json);
 }
@@ -166,17 +166,17 @@ static unsigned int read_in_threads(const struct image_case *c, struct hs_image 
 static void one_round(const char *cache)
 {
 	static const char *const configs[] = {
-		"{}", "{\"redirect\": true}", "{\"auth\": \"bearer\"}",
-		"{\"auth\": \"bearer\", \"redirect\": true, \"signed_life\": 1}"};
+	    "{}", "{\"redirect\": true}", "{\"auth\": \"bearer\"}",
+	    "{\"auth\": \"bearer\", \"redirect\": true, \"signed_life\": 1}"};
 	struct hs_options o = {
-		.cache_dir = test_random_below(&rnd, 4) ? cache : NULL,
-		.cache_bytes = test_random_below(&rnd, 3) ? 0 : 1 + test_random_below(&rnd, 2u << 20),
-		.hosts_dir = "/nonexistent",
-		.creds = "user:secret",
-		.workers = 1 + (unsigned int)test_random_below(&rnd, 3),
-		.memory_bytes = test_random_below(&rnd, 2) ? 1 : 0,
-		.max_conns = 1 + (unsigned int)test_random_below(&rnd, 16),
-		.read_timeout_ns = TIMEOUT_NS,
+	    .cache_dir = test_random_below(&rnd, 4) ? cache : NULL,
+	    .cache_bytes = test_random_below(&rnd, 3) ? 0 : 1 + test_random_below(&rnd, 2u << 20),
+	    .hosts_dir = "/nonexistent",
+	    .creds = "user:secret",
+	    .workers = 1 + (unsigned int)test_random_below(&rnd, 3),
+	    .memory_bytes = test_random_below(&rnd, 2) ? 1 : 0,
+	    .max_conns = 1 + (unsigned int)test_random_below(&rnd, 16),
+	    .read_timeout_ns = TIMEOUT_NS,
 	};
 	struct image_case c = {0};
 	struct hs_engine *eng;
@@ -197,7 +197,8 @@ static void one_round(const char *cache)
 		add_fault();
 		failed += read_in_threads(&c, img);
 		if (n == 1)
-			fake_post(&registry, "/_config", "{\"revoke\": true, \"expire_urls\": true}");
+			fake_post(&registry, "/_config",
+				  "{\"revoke\": true, \"expire_urls\": true}");
 	}
 	fake_post(&registry, "/_reset", "");
 	if (rc) /* once more for a host that was given up for a moment */

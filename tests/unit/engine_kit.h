@@ -60,9 +60,9 @@ static inline void kit_remove_tree(const char *dir)
 static inline int kit_start(struct kit *k, const char *what)
 {
 	static const struct layer_shape shapes[KIT_LAYERS] = {
-		{.codec = CODEC_ZSTD, .block_bytes = 16384, .tar = true},
-		{.codec = CODEC_LZ4, .block_bytes = 4096, .tar = true},
-		{.codec = CODEC_ZSTD, .block_bytes = 65536},
+	    {.codec = CODEC_ZSTD, .block_bytes = 16384, .tar = true},
+	    {.codec = CODEC_LZ4, .block_bytes = 4096, .tar = true},
+	    {.codec = CODEC_ZSTD, .block_bytes = 65536},
 	};
 	static const uint64_t data[KIT_LAYERS] = {6u << 20, 2u << 20, 1u << 20};
 	char path[96];

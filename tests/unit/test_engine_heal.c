@@ -16,7 +16,8 @@
 
 static struct kit k;
 
-/* --- from the server --------------------------------------------------------------------------- */
+/* --- from the server ---------------------------------------------------------------------------
+ */
 
 struct sweep {
 	long requests;
@@ -71,7 +72,7 @@ static void test_server_once(void **state)
 	assert_int_equal(clean.stats.bad_blocks, 0);
 	for (int n = 0; n < 8; n++) {
 		_cleanup_free_ char *fault = text_printf(
-			"[{\"match\": \"/blobs/\", \"kind\": \"corrupt\", \"skip\": %d}]", n);
+		    "[{\"match\": \"/blobs/\", \"kind\": \"corrupt\", \"skip\": %d}]", n);
 		struct sweep s = sweep_with(fault);
 
 		/* the bit may lie in a block that open had read already: then nobody minds */
@@ -86,8 +87,8 @@ static void test_server_once(void **state)
 /* Every answer is wrong at first. */
 static void test_server_often(void **state)
 {
-	struct sweep s = sweep_with(
-		"[{\"match\": \"/blobs/\", \"kind\": \"corrupt\", \"count\": 3}]");
+	struct sweep s =
+	    sweep_with("[{\"match\": \"/blobs/\", \"kind\": \"corrupt\", \"count\": 3}]");
 
 	(void)state;
 	assert_true(s.stats.bad_blocks >= 1);
@@ -131,7 +132,8 @@ static void check_always(int layer, uint64_t block_bytes)
 		bad_from = failed++ ? bad_from : off;
 		bad_to = off + 65536;
 	}
-	/* hidden by an upper layer there may be nothing to see; the seed would have to be unlucky */
+	/* hidden by an upper layer there may be nothing to see; the seed would have to be unlucky
+	 */
 	if (!failed) {
 		print_message("the corrupt block of layer %d is hidden\n", layer);
 		goto out;
@@ -183,7 +185,8 @@ static void test_one_log_line(void **state)
 	hs_engine_free(eng);
 }
 
-/* --- in the cache ------------------------------------------------------------------------------- */
+/* --- in the cache -------------------------------------------------------------------------------
+ */
 
 typedef void damage_fn(const char *path, const char *hex);
 
@@ -317,19 +320,19 @@ static void test_cache(void **state)
 		const char *name, *suffix;
 		damage_fn *fn;
 	} cases[] = {
-		{"data: middle", ".data", damage_middle},
-		{"data: head", ".data", damage_head},
-		{"data: tail with tables", ".data", damage_tail},
-		{"data: everything", ".data", damage_everything},
-		{"data: cut", ".data", damage_cut},
-		{"data: emptied", ".data", damage_empty},
-		{"data: removed", ".data", damage_remove},
-		{"map: size of the blob", ".map", damage_size},
-		{"map: words", ".map", damage_words},
-		{"map: head", ".map", damage_map_head},
-		{"map: cut", ".map", damage_map_cut},
-		{"map: emptied", ".map", damage_empty},
-		{"map: removed", ".map", damage_remove},
+	    {"data: middle", ".data", damage_middle},
+	    {"data: head", ".data", damage_head},
+	    {"data: tail with tables", ".data", damage_tail},
+	    {"data: everything", ".data", damage_everything},
+	    {"data: cut", ".data", damage_cut},
+	    {"data: emptied", ".data", damage_empty},
+	    {"data: removed", ".data", damage_remove},
+	    {"map: size of the blob", ".map", damage_size},
+	    {"map: words", ".map", damage_words},
+	    {"map: head", ".map", damage_map_head},
+	    {"map: cut", ".map", damage_map_cut},
+	    {"map: emptied", ".map", damage_empty},
+	    {"map: removed", ".map", damage_remove},
 	};
 	_cleanup_free_ char *cache = kit_cache(&k);
 
@@ -407,10 +410,10 @@ static void test_objects(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_server_once),  cmocka_unit_test(test_server_often),
-		cmocka_unit_test(test_server_always), cmocka_unit_test(test_one_log_line),
-		cmocka_unit_test(test_cache),	     cmocka_unit_test(test_cache_while_open),
-		cmocka_unit_test(test_objects),
+	    cmocka_unit_test(test_server_once),	  cmocka_unit_test(test_server_often),
+	    cmocka_unit_test(test_server_always), cmocka_unit_test(test_one_log_line),
+	    cmocka_unit_test(test_cache),	  cmocka_unit_test(test_cache_while_open),
+	    cmocka_unit_test(test_objects),
 	};
 	int rc;
 

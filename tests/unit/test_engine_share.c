@@ -19,7 +19,8 @@ extern char **environ;
 
 static struct kit k;
 
-/* --- another process ----------------------------------------------------------------------------- */
+/* --- another process -----------------------------------------------------------------------------
+ */
 
 /* "--child CACHE REF BYTES SEED SHA": read all of it and then at random; 0 when it is right. */
 static int child_main(char **argv)
@@ -62,8 +63,8 @@ static int child_main(char **argv)
 static pid_t start_child(const char *cache, uint64_t bytes, const char *sum)
 {
 	char limit[32], seed[32];
-	char *argv[] = {"test_engine_share", "--child", (char *)cache, k.ref,
-			limit,		     seed,	(char *)sum,   NULL};
+	char *argv[] = {"test_engine_share", "--child", (char *)cache, k.ref, limit, seed,
+			(char *)sum,	     NULL};
 	pid_t pid;
 
 	snprintf(limit, sizeof(limit), "%llu", (unsigned long long)bytes);
@@ -113,7 +114,8 @@ static void test_processes(void **state)
 	check_processes(1u << 20);
 }
 
-/* --- engines of one process ---------------------------------------------------------------------- */
+/* --- engines of one process ----------------------------------------------------------------------
+ */
 
 static void test_two_engines(void **state)
 {
@@ -169,7 +171,8 @@ static void test_tiny_cache(void **state)
 	}
 }
 
-/* --- tags ------------------------------------------------------------------------------------------ */
+/* --- tags
+ * ------------------------------------------------------------------------------------------ */
 
 /* Another device under the same tag: the first one's top layer is gone. */
 static void move_tag(const char *tag, size_t layers)
@@ -191,8 +194,8 @@ static void test_pull(void **state)
 {
 	_cleanup_free_ char *cache = kit_cache(&k);
 	struct hs_options o = {.cache_dir = cache};
-	_cleanup_free_ char *ref = text_printf("docker://127.0.0.1:%d/test/image:moving",
-					       k.fake.port);
+	_cleanup_free_ char *ref =
+	    text_printf("docker://127.0.0.1:%d/test/image:moving", k.fake.port);
 	struct hs_engine *always, *missing, *never;
 
 	(void)state;
@@ -224,7 +227,8 @@ static void test_pull(void **state)
 	hs_engine_free(never);
 }
 
-/* With --pull=never an image opens offline; what was never read still has to come from somewhere. */
+/* With --pull=never an image opens offline; what was never read still has to come from somewhere.
+ */
 static void test_never_offline(void **state)
 {
 	_cleanup_free_ char *cache = kit_cache(&k);
@@ -262,9 +266,9 @@ static void test_never_offline(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_processes),  cmocka_unit_test(test_two_engines),
-		cmocka_unit_test(test_tiny_cache), cmocka_unit_test(test_pull),
-		cmocka_unit_test(test_never_offline),
+	    cmocka_unit_test(test_processes),	  cmocka_unit_test(test_two_engines),
+	    cmocka_unit_test(test_tiny_cache),	  cmocka_unit_test(test_pull),
+	    cmocka_unit_test(test_never_offline),
 	};
 	int rc;
 
