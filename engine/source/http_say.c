@@ -288,6 +288,15 @@ bool http_say_curl(struct http_job *j, CURLcode code)
 		say_proxy(j, "cannot be reached");
 		return false;
 	}
+	if (code == CURLE_PEER_FAILED_VERIFICATION && !j->proxy_status && proxy_variable(j) &&
+	    text_starts_with(getenv(proxy_variable(j)), "https://")) {
+		char text[128], why[160];
+
+		detail(j, code, text, sizeof(text));
+		(void)snprintf(why, sizeof(why), "is not trusted: %s", text);
+		say_proxy(j, why);
+		return true;
+	}
 	lasting = !was_plain(j) && say_tls(j, code);
 	if (!was_home(j))
 		say_redirected(j);

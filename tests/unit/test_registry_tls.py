@@ -509,6 +509,8 @@ def test_proxies(b):
 
     b.refused("no proxy at its address", ["proxy"], "good", *ca, host=where,
               env={"https_proxy": f"http://127.0.0.1:{b.closed}"})
+    b.refused("a proxy behind TLS of an unknown CA", ["proxy", "certificate"], "good", *ca,
+              host=where, env={"https_proxy": f"https://127.0.0.1:{good}"})
     proxy = Proxy(lambda host, port: port, f"{PROXY_USER}:{PROXY_PASSWORD}")
     at = f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:{proxy.port}"
     b.works("a proxy with a password", "good", *ca, host=where, env={"https_proxy": at})
