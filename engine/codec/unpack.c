@@ -165,7 +165,8 @@ static int move(struct unpack *u, const struct source *s, uint8_t *out, size_t o
 	switch (u->state) {
 	case UNPACK_PLAIN:
 		*ret_used = *ret_made = min_u64(s->len, out_bytes);
-		memcpy(out, s->p, *ret_made);
+		if (*ret_made)
+			memcpy(out, s->p, *ret_made);
 		return 0;
 	case UNPACK_GZIP_BETWEEN:
 		if (s->len == 0)
