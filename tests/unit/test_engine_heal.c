@@ -39,7 +39,7 @@ static void check_stored(struct hs_image *img, uint64_t heals)
 }
 
 /* All of the image through a new engine without a cache of before; faults as posted. */
-static struct sweep sweep_with(const char *fault)
+static struct sweep sweep_with(const char *fault, uint64_t faults)
 {
 	struct hs_engine *eng = kit_engine(NULL);
 	struct hs_image *img;
@@ -54,18 +54,19 @@ static struct sweep sweep_with(const char *fault)
 	/* all of it came once; what was corrupt has been replaced in the cache, too */
 	s.requests = kit_requests(&k);
 	s.stats = kit_stats(eng);
-	check_stored(img, s.stats.bad_blocks);
-	assert_int_equal(kit_stats(eng).bad_blocks, s.stats.bad_blocks);
+	/* a unit that came again for its second half may have brought a bad first one: found now */
+	check_stored(img, faults);
+	assert_true(kit_stats(eng).bad_blocks <= faults);
 	assert_int_equal(s.stats.read_errors, 0);
 	hs_image_close(img);
 	hs_engine_free(eng);
 	return s;
 }
 
-/* A bit of one answer is wrong: the block is fetched exactly once more. */
+/* A bit of one answer is wrong: the block is found bad once, and fetched again. */
 static void test_server_once(void **state)
 {
-	struct sweep clean = sweep_with(NULL);
+	struct sweep clean = sweep_with(NULL, 0);
 	unsigned int healed = 0;
 
 	(void)state;
@@ -73,12 +74,13 @@ static void test_server_once(void **state)
 	for (int n = 0; n < 8; n++) {
 		_cleanup_free_ char *fault = text_printf(
 		    "[{\"match\": \"/blobs/\", \"kind\": \"corrupt\", \"skip\": %d}]", n);
-		struct sweep s = sweep_with(fault);
+		struct sweep s = sweep_with(fault, 1);
 
 		/* the bit may lie in a block that open had read already: then nobody minds */
 		assert_true(s.stats.bad_blocks <= 1);
 		healed += s.stats.bad_blocks == 1;
-		assert_true(s.requests <= clean.requests + 1);
+		/* once more, and again when the heal could not be stored: see check_stored() */
+		assert_true(s.requests <= clean.requests + 2);
 		assert_int_equal(kit_log(&k, "corrupt block"), (int)s.stats.bad_blocks);
 	}
 	assert_true(healed >= 4);
@@ -88,7 +90,7 @@ static void test_server_once(void **state)
 static void test_server_often(void **state)
 {
 	struct sweep s =
-	    sweep_with("[{\"match\": \"/blobs/\", \"kind\": \"corrupt\", \"count\": 3}]");
+	    sweep_with("[{\"match\": \"/blobs/\", \"kind\": \"corrupt\", \"count\": 3}]", 3);
 
 	(void)state;
 	assert_true(s.stats.bad_blocks >= 1);
