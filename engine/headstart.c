@@ -197,16 +197,16 @@ static int open_cache(struct hs_engine *eng, const struct hs_options *o, struct 
 static int open_net(struct hs_engine *eng, const struct hs_options *o, struct err *e)
 {
 	struct net_options n = {
-		.creds = o->creds,
-		.authfile = o->authfile,
-		.cacert = o->cacert,
-		.client_cert = o->client_cert,
-		.client_key = o->client_key,
-		.hosts_dir = o->hosts_dir,
-		.insecure = o->insecure,
-		.max_conns = o->max_conns,
-		.timeout_ns = eng->timeout_ns,
-		.user_agent = "headstart/" HS_VERSION,
+	    .creds = o->creds,
+	    .authfile = o->authfile,
+	    .cacert = o->cacert,
+	    .client_cert = o->client_cert,
+	    .client_key = o->client_key,
+	    .hosts_dir = o->hosts_dir,
+	    .insecure = o->insecure,
+	    .max_conns = o->max_conns,
+	    .timeout_ns = eng->timeout_ns,
+	    .user_agent = "headstart/" HS_VERSION,
 	};
 
 	return net_new(&n, &eng->net, e);
@@ -243,9 +243,9 @@ static int start_loop(struct hs_engine *eng, const struct hs_options *o, struct 
 int hs_engine_new(const struct hs_options *o, struct hs_engine **ret, struct err *e)
 {
 	static const enum pull pulls[] = {
-		[HS_PULL_ALWAYS] = PULL_ALWAYS,
-		[HS_PULL_MISSING] = PULL_MISSING,
-		[HS_PULL_NEVER] = PULL_NEVER,
+	    [HS_PULL_ALWAYS] = PULL_ALWAYS,
+	    [HS_PULL_MISSING] = PULL_MISSING,
+	    [HS_PULL_NEVER] = PULL_NEVER,
 	};
 	struct hs_engine *eng = xmalloc_zero(1, sizeof(*eng));
 	int rc = 0;
@@ -297,25 +297,25 @@ void hs_stats_get(struct hs_engine *eng, struct hs_stats *ret)
 	net_stats_get(eng->net, &n);
 	cache_stats_get(eng->cache, &c);
 	*ret = (struct hs_stats){
-		.requests = n.requests,
-		.fetched_bytes = n.bytes,
-		.retries = n.retries,
-		.connections = n.connections,
-		.fetch_errors = p->fetch_errors,
-		.reads = p->reads,
-		.read_bytes = p->read_bytes,
-		.read_errors = p->read_errors,
-		.cache_hit_bytes = p->cache_hit_bytes,
-		.joined_fetches = p->joined_fetches,
-		.bad_blocks = p->bad_blocks,
-		.read_p50_ns = hist_quantile(&p->latency, 0.5),
-		.read_p99_ns = hist_quantile(&p->latency, 0.99),
-		.read_max_ns = p->latency.max_ns,
-		.stalled_ns = p->stalled_ns,
-		.cache_used_bytes = c.used_bytes,
-		.cache_limit_bytes = c.limit_bytes,
-		.cache_stored_bytes = c.stored_bytes,
-		.cache_refused_bytes = c.refused_bytes,
+	    .requests = n.requests,
+	    .fetched_bytes = n.bytes,
+	    .retries = n.retries,
+	    .connections = n.connections,
+	    .fetch_errors = p->fetch_errors,
+	    .reads = p->reads,
+	    .read_bytes = p->read_bytes,
+	    .read_errors = p->read_errors,
+	    .cache_hit_bytes = p->cache_hit_bytes,
+	    .joined_fetches = p->joined_fetches,
+	    .bad_blocks = p->bad_blocks,
+	    .read_p50_ns = hist_quantile(&p->latency, 0.5),
+	    .read_p99_ns = hist_quantile(&p->latency, 0.99),
+	    .read_max_ns = p->latency.max_ns,
+	    .stalled_ns = p->stalled_ns,
+	    .cache_used_bytes = c.used_bytes,
+	    .cache_limit_bytes = c.limit_bytes,
+	    .cache_stored_bytes = c.stored_bytes,
+	    .cache_refused_bytes = c.refused_bytes,
 	};
 }
 
@@ -377,10 +377,10 @@ static int open_image(struct hs_image *img, const struct resolve_env *env, struc
 int hs_image_open(struct hs_engine *eng, const char *ref, struct hs_image **ret, struct err *e)
 {
 	struct resolve_env env = {
-		.net = eng->net,
-		.cache = eng->cache,
-		.pull = eng->pull,
-		.platform = eng->platform,
+	    .net = eng->net,
+	    .cache = eng->cache,
+	    .pull = eng->pull,
+	    .platform = eng->platform,
 	};
 	struct hs_image *img = xmalloc_zero(1, sizeof(*img));
 	uint64_t start = clock_now_ns();
@@ -487,21 +487,23 @@ static void run_read(struct errand *er)
 int hs_image_read(struct hs_image *img, void *buf, size_t bytes, uint64_t off, struct err *e)
 {
 	struct read_errand rd = {
-		.path = img->eng->path,
-		.req = {
-			.image = img->image,
-			.range = range_of(off, bytes),
-			.buf = buf,
-			.prio = PRIO_DEMAND,
-			.done = read_done,
+	    .path = img->eng->path,
+	    .req =
+		{
+		    .image = img->image,
+		    .range = range_of(off, bytes),
+		    .buf = buf,
+		    .prio = PRIO_DEMAND,
+		    .done = read_done,
 		},
 	};
 
 	if (!bytes)
 		return 0;
 	if (!range_inside(rd.req.range, img->image->bytes))
-		return err_set(e, -EINVAL, "read of %zu bytes at %llu is behind the end of the device",
-			       bytes, (unsigned long long)off);
+		return err_set(e, -EINVAL,
+			       "read of %zu bytes at %llu is behind the end of the device", bytes,
+			       (unsigned long long)off);
 	errand_wait(img->eng->loop, &rd.er, run_read);
 	if (rd.req.res)
 		return err_set(e, rd.req.res, "cannot read %zu bytes at %llu of the device: %s",
@@ -535,9 +537,9 @@ size_t hs_image_layer_count(const struct hs_image *img)
 void hs_image_layer(const struct hs_image *img, size_t n, struct hs_layer_info *ret)
 {
 	static const char *const kinds[] = {
-		[LAYER_LSMT] = "lsmt",
-		[LAYER_WARP] = "warp",
-		[LAYER_RW] = "rw",
+	    [LAYER_LSMT] = "lsmt",
+	    [LAYER_WARP] = "warp",
+	    [LAYER_RW] = "rw",
 	};
 	const struct layer *l = &img->image->layers[n];
 	const struct stream *s = &l->main;
@@ -545,21 +547,21 @@ void hs_image_layer(const struct hs_image *img, size_t n, struct hs_layer_info *
 	bool packed = s->kind == STREAM_ZFILE;
 
 	*ret = (struct hs_layer_info){
-		.digest = b->digest,
-		.name = b->digest[0] ? "" : b->name,
-		.kind = kinds[l->kind],
-		.envelope = l->enveloped ? "tar" : "none",
-		.codec = packed ? codec_name(s->zinfo.codec) : "none",
-		.block_bytes = packed ? s->zinfo.block_bytes : 0,
-		.block_crc = packed && s->zinfo.verify,
-		.stored_bytes = b->bytes,
-		.plain_bytes = s->bytes,
-		.virtual_bytes = l->header.virtual_bytes,
-		.segments = l->segments,
-		.blocks = packed ? s->zinfo.block_count : 0,
-		.cached_bytes = b->cache ? cache_present_bytes(b->cache) : b->bytes,
-		.uuid = l->header.uuid,
-		.parent_uuid = l->header.parent,
+	    .digest = b->digest,
+	    .name = b->digest[0] ? "" : b->name,
+	    .kind = kinds[l->kind],
+	    .envelope = l->enveloped ? "tar" : "none",
+	    .codec = packed ? codec_name(s->zinfo.codec) : "none",
+	    .block_bytes = packed ? s->zinfo.block_bytes : 0,
+	    .block_crc = packed && s->zinfo.verify,
+	    .stored_bytes = b->bytes,
+	    .plain_bytes = s->bytes,
+	    .virtual_bytes = l->header.virtual_bytes,
+	    .segments = l->segments,
+	    .blocks = packed ? s->zinfo.block_count : 0,
+	    .cached_bytes = b->cache ? cache_present_bytes(b->cache) : b->bytes,
+	    .uuid = l->header.uuid,
+	    .parent_uuid = l->header.parent,
 	};
 }
 
@@ -587,10 +589,10 @@ bool hs_image_mapping(const struct hs_image *img, size_t n, uint64_t *ret_off, u
 int hs_device_new(struct hs_image *img, const char *dir, struct hs_device **ret, struct err *e)
 {
 	struct fuse_options o = {
-		.path = img->eng->path,
-		.image = img->image,
-		.bytes = img->image->bytes,
-		.dir = dir,
+	    .path = img->eng->path,
+	    .image = img->image,
+	    .bytes = img->image->bytes,
+	    .dir = dir,
 	};
 	struct hs_device *d = xmalloc_zero(1, sizeof(*d));
 	int rc = fuse_device_new(&o, &d->fuse, e);
@@ -606,6 +608,14 @@ int hs_device_new(struct hs_image *img, const char *dir, struct hs_device **ret,
 int hs_device_wait(struct hs_device *d, uint64_t linger_ns)
 {
 	return fuse_device_wait(d->fuse, linger_ns);
+}
+
+bool hs_device_in_use(const struct hs_device *d)
+{
+	struct fuse_stats s;
+
+	fuse_device_stats(d->fuse, &s);
+	return s.openers > 0;
 }
 
 void hs_device_stop(struct hs_device *d)

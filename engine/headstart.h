@@ -28,8 +28,8 @@ enum hs_pull {
 
 /* Strings are copied; NULL and 0 mean the default. */
 struct hs_options {
-	const char *cache_dir;	  /* NULL: no cache, everything stays in memory or is fetched again */
-	uint64_t cache_bytes;	  /* limit; 0: most of the free space */
+	const char *cache_dir; /* NULL: no cache, everything stays in memory or is fetched again */
+	uint64_t cache_bytes;  /* limit; 0: most of the free space */
 	const char *creds, *authfile, *cacert, *client_cert, *client_key, *hosts_dir;
 	bool insecure;		  /* plain HTTP for the named registry only */
 	unsigned int max_conns;	  /* per host */
@@ -37,7 +37,7 @@ struct hs_options {
 	uint64_t read_timeout_ns; /* a read that takes longer fails with EIO; default 60 s */
 	uint64_t memory_bytes;	  /* buffers of the read path; default 128 MiB */
 	enum hs_pull pull;
-	const char *platform;	  /* "linux/arm64"; NULL: this machine's */
+	const char *platform; /* "linux/arm64"; NULL: this machine's */
 };
 
 int hs_engine_new(const struct hs_options *o, struct hs_engine **ret, struct err *e);
@@ -52,8 +52,9 @@ void hs_engine_free(struct hs_engine *eng); /* images and devices closed first; 
 int hs_image_open(struct hs_engine *eng, const char *ref, struct hs_image **ret, struct err *e);
 void hs_image_close(struct hs_image *img); /* NULL is fine */
 
-uint64_t hs_image_bytes(const struct hs_image *img);   /* size of the device, multiple of 512 */
-const char *hs_image_digest(const struct hs_image *img); /* of the manifest; "" for a config.v1.json */
+uint64_t hs_image_bytes(const struct hs_image *img); /* size of the device, multiple of 512 */
+const char *
+hs_image_digest(const struct hs_image *img); /* of the manifest; "" for a config.v1.json */
 /* hs_image_config - the OCI image config as JSON, NULL for a config.v1.json; owned by the image */
 const char *hs_image_config(const struct hs_image *img);
 
@@ -69,12 +70,12 @@ bool hs_image_next_data(const struct hs_image *img, uint64_t off, uint64_t *ret_
 
 /* What one layer is; strings owned by the image. */
 struct hs_layer_info {
-	const char *digest;	/* "" for a local file */
-	const char *name;	/* file name of a local layer, else "" */
-	const char *kind;	/* "lsmt", "warp", "rw" */
-	const char *envelope;	/* "none", "tar" */
-	const char *codec;	/* "none", "lz4", "zstd" */
-	uint32_t block_bytes;	/* 0 when not compressed */
+	const char *digest;   /* "" for a local file */
+	const char *name;     /* file name of a local layer, else "" */
+	const char *kind;     /* "lsmt", "warp", "rw" */
+	const char *envelope; /* "none", "tar" */
+	const char *codec;    /* "none", "lz4", "zstd" */
+	uint32_t block_bytes; /* 0 when not compressed */
 	bool block_crc;
 	uint64_t stored_bytes;	/* blob as stored */
 	uint64_t plain_bytes;	/* decompressed layer */
@@ -121,24 +122,26 @@ int hs_device_new(struct hs_image *img, const char *dir, struct hs_device **ret,
  * Returns 0 idle, 1 unmounted by somebody, 2 stopped.
  */
 int hs_device_wait(struct hs_device *d, uint64_t linger_ns);
+/* hs_device_in_use - whether somebody has the file open now; any thread */
+bool hs_device_in_use(const struct hs_device *d);
 void hs_device_stop(struct hs_device *d); /* any thread, async-signal-safe */
 void hs_device_free(struct hs_device *d); /* unmounts; NULL is fine; before hs_image_close() */
 
 /* Counters of one engine; a snapshot. Bytes are compressed unless said otherwise. */
 struct hs_stats {
-	uint64_t requests;	   /* HTTP */
+	uint64_t requests; /* HTTP */
 	uint64_t fetched_bytes;
 	uint64_t retries;
 	uint64_t connections;
 	uint64_t fetch_errors;
-	uint64_t reads;		   /* device or hs_image_read() */
-	uint64_t read_bytes;	   /* decompressed */
+	uint64_t reads;	     /* device or hs_image_read() */
+	uint64_t read_bytes; /* decompressed */
 	uint64_t read_errors;
-	uint64_t cache_hit_bytes;  /* read from the cache file */
-	uint64_t joined_fetches;   /* reads that found their bytes already on the way */
-	uint64_t bad_blocks;	   /* blocks that failed their check, before the retry */
+	uint64_t cache_hit_bytes; /* read from the cache file */
+	uint64_t joined_fetches;  /* reads that found their bytes already on the way */
+	uint64_t bad_blocks;	  /* blocks that failed their check, before the retry */
 	uint64_t read_p50_ns, read_p99_ns, read_max_ns;
-	uint64_t stalled_ns;	   /* sum of time reads waited for the network */
+	uint64_t stalled_ns; /* sum of time reads waited for the network */
 	uint64_t cache_used_bytes, cache_limit_bytes, cache_stored_bytes, cache_refused_bytes;
 };
 

@@ -67,7 +67,8 @@ int attach_loop(struct attach *a, uint64_t read_ahead_bytes, struct err *e)
 	if (r)
 		return r;
 	a->rec->loop = text_dup(a->loop.path);
-	return interrupt_check(e);
+	r = record_save(a->rec, e); /* a mount that follows can be found if we are killed */
+	return r ? r : interrupt_check(e);
 }
 
 int attach_mount(struct attach *a, const char *dir, unsigned long flags, struct err *e)
@@ -168,6 +169,7 @@ static void find_users(dev_t dev, char *text, size_t bytes)
 /* Unmount @rec->dir if what is mounted there is ours. */
 static int unmount_dir(const struct record *rec, bool force, struct err *e)
 {
+	_cleanup_free_ char *tag = loop_tag(rec);
 	struct mountinfo *list;
 	size_t count;
 	const struct mountinfo *m;
@@ -176,7 +178,8 @@ static int unmount_dir(const struct record *rec, bool force, struct err *e)
 	if (r)
 		return r;
 	m = mountinfo_at(list, count, rec->dir);
-	if (!m || !rec->loop || strcmp(m->source, rec->loop)) {
+	/* another mount may have got the same place and loop number since */
+	if (!m || !rec->loop || strcmp(m->source, rec->loop) || !loopdev_has_tag(rec->loop, tag)) {
 		mountinfo_free(list, count);
 		return 0; /* unmounted already */
 	}

@@ -280,6 +280,19 @@ static cJSON *answer(void *arg, const char *op)
 	return j;
 }
 
+/*
+ * Whether the device stays in use now that the client is gone. Its own loop device goes with it
+ * within moments; only a mount keeps one.
+ */
+static bool settled_in_use(const struct hs_device *d)
+{
+	const struct timespec pause = {.tv_nsec = 20000000};
+
+	for (int i = 0; i < 50 && hs_device_in_use(d); i++)
+		nanosleep(&pause, NULL);
+	return hs_device_in_use(d);
+}
+
 /* What the client says, or that it is gone. */
 static void hear_client(struct serving *s)
 {
@@ -287,6 +300,9 @@ static void hear_client(struct serving *s)
 
 	if (!control_receive(s->sock, CONTROL_REQUEST_BYTES, CONTROL_TIMEOUT_MS, false, &j, NULL) &&
 	    cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "attached"))) {
+		atomic_store(&s->attached, true);
+	} else if (settled_in_use(s->device)) {
+		log_warn("the client went away, but it had mounted the device; serving on");
 		atomic_store(&s->attached, true);
 	} else {
 		log_warn("the client went away before the device was attached; ending");

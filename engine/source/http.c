@@ -106,6 +106,7 @@ void http_fail(struct http_job *j, int res, const char *fmt, ...)
 void http_abort(struct http_job *j, int res, const char *why)
 {
 	struct netloc *l = j->loc;
+	struct net *n = j->net; /* failing gives the job back */
 	bool active = j->state == JOB_ACTIVE;
 
 	list_del(&j->q);
@@ -120,8 +121,8 @@ void http_abort(struct http_job *j, int res, const char *why)
 	else
 		http_fail(j, res, "no answer within %.1f s",
 			  (double)(clock_now_ns() - j->started_ns) / 1e9);
-	if (active)
-		netloc_dispatch(l ? j->net : NULL, l);
+	if (active && l)
+		netloc_dispatch(n, l);
 }
 
 /* --- the way to an exchange ------------------------------------------------------------------- */
