@@ -4,10 +4,11 @@
  *
  * usage: bench_convert HEADSTART IMAGE [ROUNDS [TARGET]]
  *
- * IMAGE is what headstart convert takes, best an OCI directory. Rounds are interleaved: one conversion
- * into a fresh OCI directory (or to TARGET, a docker:// name without tag), then the baselines over the same
- * layers: `gzip -dc | sha256sum`, and `zstd -3` of the same uncompressed bytes on all cores. Reports
- * median, least and most. It makes and removes a directory below $TMPDIR or /var/tmp.
+ * IMAGE is what headstart convert takes, best an OCI directory. Rounds are interleaved: one
+ * conversion into a fresh OCI directory (or to TARGET, a docker:// name without tag), then the
+ * baselines over the same layers: `gzip -dc | sha256sum`, and `zstd -3` of the same uncompressed
+ * bytes on all cores. Reports median, least and most. It makes and removes a directory below
+ * $TMPDIR or /var/tmp.
  */
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -77,8 +78,8 @@ static void report(const struct series *s, double mb)
 	}
 	qsort(speed, n, sizeof(double), by_value);
 	qsort(cpu, n, sizeof(double), by_value);
-	printf("%-28s %7.0f MB/s (%.0f..%.0f)  %6.2f CPU-ms/MB (%.2f..%.2f)\n", s->name, speed[n / 2],
-	       speed[0], speed[n - 1], cpu[n / 2], cpu[0], cpu[n - 1]);
+	printf("%-28s %7.0f MB/s (%.0f..%.0f)  %6.2f CPU-ms/MB (%.2f..%.2f)\n", s->name,
+	       speed[n / 2], speed[0], speed[n - 1], cpu[n / 2], cpu[0], cpu[n - 1]);
 }
 
 static double json_number(const char *path, const char *key)
@@ -110,7 +111,8 @@ int main(int argc, char **argv)
 	double mb = 0, stored = 0;
 
 	if (argc < 3 || !rounds || rounds > MAX_ROUNDS) {
-		fprintf(stderr, "usage: bench_convert HEADSTART IMAGE [ROUNDS [docker://HOST/REPO]]\n");
+		fprintf(stderr,
+			"usage: bench_convert HEADSTART IMAGE [ROUNDS [docker://HOST/REPO]]\n");
 		return 2;
 	}
 	dir = text_printf("%s/bench_convert.XXXXXX", tmp && *tmp ? tmp : "/var/tmp");
@@ -123,27 +125,31 @@ int main(int argc, char **argv)
 	/* the layers as files, outside of every measurement */
 	{
 		char *c = text_printf(
-			"skopeo copy -q --src-tls-verify=false '%s' dir:%s/src && cd %s/src && "
-			"jq -r '.layers[].digest' manifest.json | cut -d: -f2 | while read -r l; do "
-			"gzip -t $l 2>/dev/null || { gzip -1 <$l >l.gz && mv l.gz $l; }; gzip -dc $l; "
-			"done >../plain && jq -r '.layers[].digest' manifest.json | cut -d: -f2 "
-			">../list", argv[2], dir, dir);
+		    "skopeo copy -q --src-tls-verify=false '%s' dir:%s/src && cd %s/src && "
+		    "jq -r '.layers[].digest' manifest.json | cut -d: -f2 | while read -r l; do "
+		    "gzip -t $l 2>/dev/null || { gzip -1 <$l >l.gz && mv l.gz $l; }; gzip -dc $l; "
+		    "done >../plain && jq -r '.layers[].digest' manifest.json | cut -d: -f2 "
+		    ">../list",
+		    argv[2], dir, dir);
 
 		(void)run(c);
 		free(c);
 	}
 	for (unsigned int i = 0; i < rounds; i++) {
-		char *target = argc > 4 ? text_printf("%s%u-%d:t", argv[4], i, (int)getpid()) :
-					  text_printf("oci:%s/out:t", dir);
-		char *c = text_printf("rm -rf %s/out; '%s' convert -q --json --no-reuse '%s' '%s' >%s", dir,
-				      argv[1], argv[2], target, json);
+		char *target = argc > 4 ? text_printf("%s%u-%d:t", argv[4], i, (int)getpid())
+					: text_printf("oci:%s/out:t", dir);
+		char *c =
+		    text_printf("rm -rf %s/out; '%s' convert -q --json --no-reuse '%s' '%s' >%s",
+				dir, argv[1], argv[2], target, json);
 
 		convert.s[convert.count++] = run(c);
 		free(c);
 		mb = json_number(json, "tar_bytes") / 1e6;
 		stored = json_number(json, "stored_bytes") / 1e6;
-		c = text_printf("cd %s/src; while read -r l; do gzip -dc $l | sha256sum; done <../list "
-				">/dev/null", dir);
+		c = text_printf(
+		    "cd %s/src; while read -r l; do gzip -dc $l | sha256sum; done <../list "
+		    ">/dev/null",
+		    dir);
 		gunzip.s[gunzip.count++] = run(c);
 		free(c);
 		c = text_printf("zstd -q -3 -T0 -c %s/plain >/dev/null", dir);
@@ -151,8 +157,8 @@ int main(int argc, char **argv)
 		free(c);
 		free(target);
 	}
-	printf("%s: %.0f MB of layers, %.0f MB stored, %u rounds; median (least..most)\n", argv[2], mb,
-	       stored, rounds);
+	printf("%s: %.0f MB of layers, %.0f MB stored, %u rounds; median (least..most)\n", argv[2],
+	       mb, stored, rounds);
 	report(&convert, mb);
 	report(&gunzip, mb);
 	report(&zstd, mb);

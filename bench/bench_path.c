@@ -111,8 +111,8 @@ static void report(const char *name, struct samples *engine, struct samples *bas
 	double m = median(engine), b = median(base);
 
 	printf("%-16s engine %8.3f ns/B [%.3f..%.3f]  pread %8.3f ns/B [%.3f..%.3f]  ratio %.1f\n",
-	       name, m, engine->v[0], engine->v[engine->n - 1], b, base->v[0],
-	       base->v[base->n - 1], m / b);
+	       name, m, engine->v[0], engine->v[engine->n - 1], b, base->v[0], base->v[base->n - 1],
+	       m / b);
 }
 
 typedef uint64_t pattern_fn(read_fn *fn, void *from, char *buf);

@@ -33,92 +33,92 @@ static bool plain, verbose, mkfs = true, disable_sparse, referrer, reserve, no_u
 static uint64_t concurrency = 4;
 
 static const struct option_def convert_options[] = {
-	{"platform", 0, OPTION_STRING, "OS/ARCH", &common.platform,
-	 "which image of a multi-platform index", "this machine's"},
-	{"all-platforms", 0, OPTION_FLAG, NULL, &all_platforms,
-	 "convert every image of an index, and the index", NULL},
-	{"codec", 0, OPTION_CHOICE, "zstd|lz4", &codec_choice, "compression of the blocks", "zstd"},
-	{"block-size", 0, OPTION_SIZE, "SIZE", &block_bytes,
-	 "compressed block: 4K, 8K, 16K or 32K", "16K"},
-	{"level", 0, OPTION_NUMBER, "N", &level, "zstd level, 1 to 19", "3"},
-	{"vsize", 0, OPTION_STRING, "SIZE", &vsize,
-	 "size of the device; a plain number counts GiB", "64G"},
-	{"max-size", 0, OPTION_SIZE, "SIZE", &max_bytes,
-	 "refuse an image whose layers unpack to more", "--vsize"},
-	{"oci", 0, OPTION_FLAG, NULL, &oci, "OCI media types; always so in an OCI directory", NULL},
-	{"referrer", 0, OPTION_FLAG, NULL, &referrer,
-	 "let the new image refer to its source (subject); implies --oci", NULL},
-	{"no-reuse", 0, OPTION_FLAG, NULL, &no_reuse,
-	 "convert every layer, also those converted before", NULL},
-	{"no-upload", 0, OPTION_FLAG, NULL, &no_upload,
-	 "convert and report, write nothing to TARGET", NULL},
-	{"dump-manifest", 0, OPTION_FLAG, NULL, &dump,
-	 "write config.json, manifest.json and index.json to --dir", NULL},
-	{"dir", 'd', OPTION_STRING, "DIR", &work_dir, "directory of --dump-manifest", "tmp_conv"},
-	{"threads", 0, OPTION_NUMBER, "N", &threads, "compressing threads", "number of CPUs"},
-	{"spool-memory", 0, OPTION_SIZE, "SIZE", &spool_memory,
-	 "compressed layers wait in this much memory, then in --tmp-dir", "512M"},
-	{"tmp-dir", 0, OPTION_STRING, "DIR", &tmp_dir, "for unnamed temporary files",
-	 "$TMPDIR or /var/tmp"},
-	{"quiet", 'q', OPTION_FLAG, NULL, &quiet, "no progress", NULL},
-	{"json", 0, OPTION_FLAG, NULL, &common.json, "print the result as JSON", NULL},
-	{0},
+    {"platform", 0, OPTION_STRING, "OS/ARCH", &common.platform,
+     "which image of a multi-platform index", "this machine's"},
+    {"all-platforms", 0, OPTION_FLAG, NULL, &all_platforms,
+     "convert every image of an index, and the index", NULL},
+    {"codec", 0, OPTION_CHOICE, "zstd|lz4", &codec_choice, "compression of the blocks", "zstd"},
+    {"block-size", 0, OPTION_SIZE, "SIZE", &block_bytes, "compressed block: 4K, 8K, 16K or 32K",
+     "16K"},
+    {"level", 0, OPTION_NUMBER, "N", &level, "zstd level, 1 to 19", "3"},
+    {"vsize", 0, OPTION_STRING, "SIZE", &vsize, "size of the device; a plain number counts GiB",
+     "64G"},
+    {"max-size", 0, OPTION_SIZE, "SIZE", &max_bytes, "refuse an image whose layers unpack to more",
+     "--vsize"},
+    {"oci", 0, OPTION_FLAG, NULL, &oci, "OCI media types; always so in an OCI directory", NULL},
+    {"referrer", 0, OPTION_FLAG, NULL, &referrer,
+     "let the new image refer to its source (subject); implies --oci", NULL},
+    {"no-reuse", 0, OPTION_FLAG, NULL, &no_reuse,
+     "convert every layer, also those converted before", NULL},
+    {"no-upload", 0, OPTION_FLAG, NULL, &no_upload, "convert and report, write nothing to TARGET",
+     NULL},
+    {"dump-manifest", 0, OPTION_FLAG, NULL, &dump,
+     "write config.json, manifest.json and index.json to --dir", NULL},
+    {"dir", 'd', OPTION_STRING, "DIR", &work_dir, "directory of --dump-manifest", "tmp_conv"},
+    {"threads", 0, OPTION_NUMBER, "N", &threads, "compressing threads", "number of CPUs"},
+    {"spool-memory", 0, OPTION_SIZE, "SIZE", &spool_memory,
+     "compressed layers wait in this much memory, then in --tmp-dir", "512M"},
+    {"tmp-dir", 0, OPTION_STRING, "DIR", &tmp_dir, "for unnamed temporary files",
+     "$TMPDIR or /var/tmp"},
+    {"quiet", 'q', OPTION_FLAG, NULL, &quiet, "no progress", NULL},
+    {"json", 0, OPTION_FLAG, NULL, &common.json, "print the result as JSON", NULL},
+    {0},
 };
 
 static const struct option_def upstream_options[] = {
-	{"repository", 'r', OPTION_STRING, "REPO", &repository,
-	 "HOST/REPO of source and target, instead of SOURCE and TARGET", NULL},
-	{"username", 'u', OPTION_SECRET, "USER:PASS", &user,
-	 "as --creds; without a colon: anonymous", NULL},
-	{"input-tag", 'i', OPTION_STRING, "TAG", &input_tag, "source tag", NULL},
-	{"input-digest", 'g', OPTION_STRING, "DIGEST", &input_digest, "source digest", NULL},
-	{"output-tag", 'o', OPTION_STRING, "TAG", &output_tag, "target tag", NULL},
-	{"overlaybd", 0, OPTION_STRING, "TAG", &obd_tag, "target tag; overrides -o", NULL},
-	{"plain", 0, OPTION_FLAG, NULL, &plain, "as --insecure", NULL},
-	{"verbose", 0, OPTION_FLAG, NULL, &verbose, "as --log-level debug", NULL},
-	{"root-ca", 0, OPTION_STRING, "FILE", &root_ca, "as --cacert", NULL},
-	{"client-cert", 0, OPTION_STRING, "CERT:KEY", &client_cert, "as --cert and --key", NULL},
-	{"fstype", 0, OPTION_STRING, "TYPE", &fs_type, "only ext4", "ext4"},
-	{"mkfs", 0, OPTION_FLAG, NULL, &mkfs, "only true: the file system is made in the first layer",
-	 "true"},
-	{"concurrency-limit", 0, OPTION_NUMBER, "N", &concurrency,
-	 "accepted; images are converted one after the other", NULL},
-	{"disable-sparse", 0, OPTION_FLAG, NULL, &disable_sparse, "accepted; nothing to disable", NULL},
-	{"reserve", 0, OPTION_FLAG, NULL, &reserve, "accepted; no working files exist", NULL},
-	{"fastoci", 0, OPTION_STRING, "TAG", &fastoci, "not supported", NULL},
-	{"turboOCI", 0, OPTION_STRING, "TAG", &turbo, "not supported", NULL},
-	{"db-str", 0, OPTION_STRING, "STR", &db_str,
-	 "not supported: the registry is asked what it holds", NULL},
-	{"db-type", 0, OPTION_STRING, "TYPE", &db_type, "not supported", NULL},
-	{"cert-dir", 0, OPTION_STRING, "DIR", &cert_dir, "not supported: use --cacert, --cert, --key",
-	 NULL},
-	{0},
+    {"repository", 'r', OPTION_STRING, "REPO", &repository,
+     "HOST/REPO of source and target, instead of SOURCE and TARGET", NULL},
+    {"username", 'u', OPTION_SECRET, "USER:PASS", &user, "as --creds; without a colon: anonymous",
+     NULL},
+    {"input-tag", 'i', OPTION_STRING, "TAG", &input_tag, "source tag", NULL},
+    {"input-digest", 'g', OPTION_STRING, "DIGEST", &input_digest, "source digest", NULL},
+    {"output-tag", 'o', OPTION_STRING, "TAG", &output_tag, "target tag", NULL},
+    {"overlaybd", 0, OPTION_STRING, "TAG", &obd_tag, "target tag; overrides -o", NULL},
+    {"plain", 0, OPTION_FLAG, NULL, &plain, "as --insecure", NULL},
+    {"verbose", 0, OPTION_FLAG, NULL, &verbose, "as --log-level debug", NULL},
+    {"root-ca", 0, OPTION_STRING, "FILE", &root_ca, "as --cacert", NULL},
+    {"client-cert", 0, OPTION_STRING, "CERT:KEY", &client_cert, "as --cert and --key", NULL},
+    {"fstype", 0, OPTION_STRING, "TYPE", &fs_type, "only ext4", "ext4"},
+    {"mkfs", 0, OPTION_FLAG, NULL, &mkfs, "only true: the file system is made in the first layer",
+     "true"},
+    {"concurrency-limit", 0, OPTION_NUMBER, "N", &concurrency,
+     "accepted; images are converted one after the other", NULL},
+    {"disable-sparse", 0, OPTION_FLAG, NULL, &disable_sparse, "accepted; nothing to disable", NULL},
+    {"reserve", 0, OPTION_FLAG, NULL, &reserve, "accepted; no working files exist", NULL},
+    {"fastoci", 0, OPTION_STRING, "TAG", &fastoci, "not supported", NULL},
+    {"turboOCI", 0, OPTION_STRING, "TAG", &turbo, "not supported", NULL},
+    {"db-str", 0, OPTION_STRING, "STR", &db_str,
+     "not supported: the registry is asked what it holds", NULL},
+    {"db-type", 0, OPTION_STRING, "TYPE", &db_type, "not supported", NULL},
+    {"cert-dir", 0, OPTION_STRING, "DIR", &cert_dir, "not supported: use --cacert, --cert, --key",
+     NULL},
+    {0},
 };
 
 static const struct option_group groups[] = {
-	{"Options", convert_options},
-	{"Registry", registry_options},
-	{"Options of the overlaybd convertor", upstream_options},
-	{"General", general_options},
-	{0},
+    {"Options", convert_options},
+    {"Registry", registry_options},
+    {"Options of the overlaybd convertor", upstream_options},
+    {"General", general_options},
+    {0},
 };
 
 static const struct command command = {
-	.name = "convert",
-	.usage = "[OPTIONS] SOURCE TARGET",
-	.purpose = "Convert the image SOURCE into the overlaybd format, which 'headstart run' and "
-		   "overlaybd start before it has arrived, and store it as TARGET. SOURCE is "
-		   "docker://HOST/REPO[:TAG|@DIGEST], oci:DIR[:TAG] or docker-archive:FILE; TARGET is "
-		   "docker://HOST/REPO:TAG or oci:DIR:TAG. Layers that the target repository holds "
-		   "converted already are not converted again. The tag is written last.",
-	.groups = groups,
-	.examples =
-		"  headstart convert docker://127.0.0.1:5000/nginx:1 \\\n"
-		"      docker://127.0.0.1:5000/nginx:1_accelerated\n"
-		"  headstart convert --all-platforms --codec lz4 oci:./in:1 oci:./out:1\n"
-		"  headstart convert -u me:secret -r registry.example/nginx -i 1 -o 1_accelerated\n",
-	.notes = "Needs no root. Exit status: 0 converted, 1 failed, 2 wrong arguments.",
-	.max_operands = 2,
+    .name = "convert",
+    .usage = "[OPTIONS] SOURCE TARGET",
+    .purpose = "Convert the image SOURCE into the overlaybd format, which 'headstart run' and "
+	       "overlaybd start before it has arrived, and store it as TARGET. SOURCE is "
+	       "docker://HOST/REPO[:TAG|@DIGEST], oci:DIR[:TAG] or docker-archive:FILE; TARGET is "
+	       "docker://HOST/REPO:TAG or oci:DIR:TAG. Layers that the target repository holds "
+	       "converted already are not converted again. The tag is written last.",
+    .groups = groups,
+    .examples =
+	"  headstart convert docker://127.0.0.1:5000/nginx:1 \\\n"
+	"      docker://127.0.0.1:5000/nginx:1_accelerated\n"
+	"  headstart convert --all-platforms --codec lz4 oci:./in:1 oci:./out:1\n"
+	"  headstart convert -u me:secret -r registry.example/nginx -i 1 -o 1_accelerated\n",
+    .notes = "Needs no root. Exit status: 0 converted, 1 failed, 2 wrong arguments.",
+    .max_operands = 2,
 };
 
 /* Both ways of naming source and target end in two image references. */
@@ -163,9 +163,9 @@ static int check_names(const struct imageref *source, const struct imageref *tar
 	if (target->digest || !target->tag)
 		return err_set(e, -EINVAL, "TARGET needs a tag");
 	if (source->kind == target->kind && source->tag && !strcmp(source->tag, target->tag) &&
-	    (source->kind == IMAGEREF_OCI ?
-		     !strcmp(source->path, target->path) :
-		     !strcmp(source->host, target->host) && !strcmp(source->repo, target->repo)))
+	    (source->kind == IMAGEREF_OCI
+		 ? !strcmp(source->path, target->path)
+		 : !strcmp(source->host, target->host) && !strcmp(source->repo, target->repo)))
 		return err_set(e, -EINVAL, "SOURCE and TARGET are the same name");
 	return 0;
 }
@@ -174,17 +174,20 @@ static int check_names(const struct imageref *source, const struct imageref *tar
 static int check_unsupported(struct err *e)
 {
 	if (fastoci || turbo)
-		return err_set(e, -EINVAL,
-			       "--fastoci and --turboOCI are not supported: only native layers are made");
+		return err_set(
+		    e, -EINVAL,
+		    "--fastoci and --turboOCI are not supported: only native layers are made");
 	if (db_str || db_type)
 		return err_set(e, -EINVAL,
 			       "--db-str and --db-type are not supported: reuse needs no database");
 	if (cert_dir)
-		return err_set(e, -EINVAL, "--cert-dir is not supported: use --cacert, --cert and --key");
+		return err_set(e, -EINVAL,
+			       "--cert-dir is not supported: use --cacert, --cert and --key");
 	if (!mkfs)
 		return err_set(e, -EINVAL, "--mkfs=false is not supported: there is no base layer");
 	if (fs_type && strcmp(fs_type, "ext4") != 0)
-		return err_set(e, -EINVAL, "--fstype %s is not supported: only ext4 is made", fs_type);
+		return err_set(e, -EINVAL, "--fstype %s is not supported: only ext4 is made",
+			       fs_type);
 	return 0;
 }
 
@@ -343,14 +346,14 @@ static void print_result(const struct convert_result *r, const char *target)
 static int convert(struct convert_options *o, struct err *e)
 {
 	struct net_options no = {
-		.creds = common.creds,
-		.authfile = common.authfile,
-		.cacert = common.cacert,
-		.client_cert = common.cert,
-		.client_key = common.key,
-		.hosts_dir = common.hosts_dir,
-		.insecure = common.insecure,
-		.max_conns = (unsigned int)(common.max_conns < 1024 ? common.max_conns : 1024),
+	    .creds = common.creds,
+	    .authfile = common.authfile,
+	    .cacert = common.cacert,
+	    .client_cert = common.cert,
+	    .client_key = common.key,
+	    .hosts_dir = common.hosts_dir,
+	    .insecure = common.insecure,
+	    .max_conns = (unsigned int)(common.max_conns < 1024 ? common.max_conns : 1024),
 	};
 	struct convert_result result = {0};
 	char *name = imageref_text(o->target);

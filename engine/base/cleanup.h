@@ -29,10 +29,10 @@ static inline void cleanup_file(FILE **f)
 		(void)fclose(*f); /* read side, or already flushed and checked */
 }
 
-#define _cleanup_free_	  __attribute__((cleanup(cleanup_free)))
-#define _cleanup_fd_	  __attribute__((cleanup(cleanup_fd)))
-#define _cleanup_file_	  __attribute__((cleanup(cleanup_file)))
-#define _cleanup_(fn)	  __attribute__((cleanup(fn)))
+#define _cleanup_free_ __attribute__((cleanup(cleanup_free)))
+#define _cleanup_fd_   __attribute__((cleanup(cleanup_fd)))
+#define _cleanup_file_ __attribute__((cleanup(cleanup_file)))
+#define _cleanup_(fn)  __attribute__((cleanup(fn)))
 
 /* steal_ptr - give a pointer away out of a cleaned-up variable */
 #define steal_ptr(p)                                                                               \

@@ -16,7 +16,7 @@ struct list {
 };
 
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
-#define list_entry(ptr, type, member)   container_of(ptr, type, member)
+#define list_entry(ptr, type, member)	container_of(ptr, type, member)
 
 static inline void list_init(struct list *l)
 {
@@ -60,7 +60,8 @@ static inline struct list *list_pop(struct list *head)
 	return n;
 }
 
-#define list_for_each(pos, head) for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
+#define list_for_each(pos, head)                                                                   \
+	for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
 
 /* The body may remove @pos. */
 #define list_for_each_safe(pos, head)                                                              \

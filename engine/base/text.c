@@ -213,7 +213,7 @@ static int open_unnamed(const char *path, char *tmp, bool *ret_named)
 {
 	const char *slash = strrchr(path, '/');
 	_cleanup_free_ char *dir =
-		slash ? text_printf("%.*s/", (int)(slash - path), path) : text_dup(".");
+	    slash ? text_printf("%.*s/", (int)(slash - path), path) : text_dup(".");
 	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 
 	*ret_named = fd < 0;

@@ -42,8 +42,7 @@ int ring_new(unsigned int entries, struct ring **ret, struct err *e);
 void ring_free(struct ring *r); /* no op may be busy; NULL is fine */
 
 void ring_read(struct ring *r, struct op *op, int fd, void *buf, size_t bytes, uint64_t off);
-void ring_write(struct ring *r, struct op *op, int fd, const void *buf, size_t bytes,
-		uint64_t off);
+void ring_write(struct ring *r, struct op *op, int fd, const void *buf, size_t bytes, uint64_t off);
 void ring_fdatasync(struct ring *r, struct op *op, int fd);
 /* ring_poll - one shot; @events as poll(2); res = revents */
 void ring_poll(struct ring *r, struct op *op, int fd, unsigned int events);

@@ -20,14 +20,14 @@ struct path;
 struct source;
 
 struct blob {
-	char *name;	     /* for people: digest or file name */
-	char digest[72];     /* "" for a local file without one */
+	char *name;	 /* for people: digest or file name */
+	char digest[72]; /* "" for a local file without one */
 	uint64_t bytes;
-	int fd;		     /* local file, or the cache entry's data file (not owned then) */
-	uint64_t fd_off;     /* blob byte 0 in @fd */
+	int fd;			  /* local file, or the cache entry's data file (not owned then) */
+	uint64_t fd_off;	  /* blob byte 0 in @fd */
 	struct cache_blob *cache; /* NULL: local */
 	struct source *source;	  /* NULL: local */
-	struct list flights; /* loop thread: fetches on their way, see flight.h */
+	struct list flights;	  /* loop thread: fetches on their way, see flight.h */
 };
 
 /* blob_new_local - takes @fd over */

@@ -144,7 +144,7 @@ void bufpool_put(struct bufpool *p, void *buf, size_t bytes)
 void bufpool_wake_all(struct bufpool *p)
 {
 	/* Everyone looks, in order; who is first in line gets the buffer. */
-	list_for_each(n, &p->waiters)
+	list_for_each (n, &p->waiters)
 		task_wake(list_entry(n, struct bufpool_waiter, link)->task);
 }
 

@@ -45,7 +45,7 @@ void *bufpool_get(struct bufpool *p, size_t bytes, struct bufpool_waiter *w);
  */
 bool bufpool_get_pair(struct bufpool *p, size_t a_bytes, void **ret_a, size_t b_bytes, void **ret_b,
 		      struct bufpool_waiter *w);
-void bufpool_put(struct bufpool *p, void *buf, size_t bytes); /* same @bytes; NULL is fine */
+void bufpool_put(struct bufpool *p, void *buf, size_t bytes);	/* same @bytes; NULL is fine */
 void bufpool_wait(struct bufpool *p, struct bufpool_waiter *w); /* idempotent */
 void bufpool_forget(struct bufpool_waiter *w);			/* stop waiting */
 /* bufpool_wake_all - let everyone who waits look again (shutdown) */

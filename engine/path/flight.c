@@ -24,7 +24,7 @@ struct flight *flight_next(const struct blob *b, struct range r)
 {
 	struct flight *best = NULL;
 
-	list_for_each(n, &b->flights) {
+	list_for_each (n, &b->flights) {
 		struct flight *f = list_entry(n, struct flight, link);
 
 		if (is_live(f) && range_overlaps(f->range, r) &&
@@ -101,7 +101,7 @@ static void launch(struct flight *f)
 /* A write of corrupt bytes to the same place is still under way: it may end after ours. */
 static bool bad_write_near(const struct flight *f)
 {
-	list_for_each(n, &f->blob->flights) {
+	list_for_each (n, &f->blob->flights) {
 		struct flight *other = list_entry(n, struct flight, link);
 
 		if (other->stale && other->store.busy && range_overlaps(other->range, f->range))
@@ -207,7 +207,7 @@ static struct range first_absent(const struct blob *b, struct range r)
 
 static void join(struct path *p, struct blob *b, struct range want, enum prio prio)
 {
-	list_for_each(n, &b->flights) {
+	list_for_each (n, &b->flights) {
 		struct flight *f = list_entry(n, struct flight, link);
 
 		if (!is_live(f) || !range_overlaps(f->range, want))
@@ -274,7 +274,7 @@ void flight_forget(struct flight_waiter *w)
 
 void flight_spoil(struct blob *b, struct range bad)
 {
-	list_for_each_safe(n, &b->flights) {
+	list_for_each_safe (n, &b->flights) {
 		struct flight *f = list_entry(n, struct flight, link);
 
 		if (f->state == FLIGHT_LANDED && range_overlaps(f->range, bad)) {
@@ -288,7 +288,7 @@ void flight_spoil(struct blob *b, struct range bad)
 
 void flight_cancel_all(struct blob *b)
 {
-	list_for_each(n, &b->flights) {
+	list_for_each (n, &b->flights) {
 		struct flight *f = list_entry(n, struct flight, link);
 
 		if (f->in_source)

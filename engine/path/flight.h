@@ -33,10 +33,10 @@ struct flight {
 	struct blob *blob;
 	struct range range;
 	enum flight_state state;
-	uint64_t born_ns;   /* the time limit includes waiting for a buffer */
-	int res;	    /* FAILED: why */
-	bool stale;	    /* LANDED, but its bytes proved corrupt: joins nobody, leaves no trace */
-	bool in_source;	    /* @fetch has not been given back */
+	uint64_t born_ns; /* the time limit includes waiting for a buffer */
+	int res;	  /* FAILED: why */
+	bool stale;	  /* LANDED, but its bytes proved corrupt: joins nobody, leaves no trace */
+	bool in_source;	  /* @fetch has not been given back */
 	unsigned int users; /* pieces that hold it */
 	void *buf;
 	struct fetch fetch;

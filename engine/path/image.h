@@ -20,8 +20,8 @@ enum layer_kind { LAYER_LSMT, LAYER_WARP, LAYER_RW };
 /* One LSMT stack element. */
 struct layer {
 	enum layer_kind kind;
-	struct stream main;   /* the layer file; tag 0 */
-	struct stream target; /* warp: the original layer, decompressed; tag 1 */
+	struct stream main;	   /* the layer file; tag 0 */
+	struct stream target;	   /* warp: the original layer, decompressed; tag 1 */
 	struct lsmt_header header; /* the authoritative one: trailer, or header of a RW layer */
 	uint64_t segments;
 	bool enveloped;
@@ -31,7 +31,7 @@ struct image {
 	struct layer *layers; /* bottom first */
 	size_t layer_count;
 	struct image_map *map;
-	uint64_t bytes; /* of the device */
+	uint64_t bytes;	     /* of the device */
 	struct blob **blobs; /* owned, every stream's blob is one of them */
 	size_t blob_count;
 };

@@ -123,8 +123,7 @@ static int open_head(struct reader *r, struct layer *l, struct err *e)
 		return rc;
 	if (payload.len < 2 * ZFILE_HEADER_BYTES)
 		return err_set(e, -EBADMSG, "the ZFile is too short for its trailer");
-	rc = reader_stored(r, b,
-			   range_of(payload.off + payload.len - sizeof(zhead), sizeof(zhead)),
+	rc = reader_stored(r, b, range_of(payload.off + payload.len - sizeof(zhead), sizeof(zhead)),
 			   zhead, e);
 	return rc ? rc : zfile_parse_trailer(zhead, payload.len, &s->zinfo, e);
 }
@@ -162,7 +161,8 @@ static int check_uses_target(const struct layer *l, const struct lsmt_index *ind
 		if (seg->zeroed)
 			continue;
 		if (!s->blob)
-			return err_set(e, -EBADMSG, "the layer refers to a target it was not given");
+			return err_set(e, -EBADMSG,
+				       "the layer refers to a target it was not given");
 		if (!range_inside(range_of(seg->moff, seg->len), round_up(s->bytes, 512)))
 			return err_set(e, -EBADMSG, "record %zu points behind the end of %s", n,
 				       s->blob->name);
@@ -187,7 +187,8 @@ static int open_index(struct reader *r, struct layer *l, struct lsmt_index *ret,
 	if (!rc)
 		rc = lsmt_parse_header(block, &first, e);
 	if (!rc)
-		rc = reader_plain(r, s, range_of(s->bytes - sizeof(block), sizeof(block)), block, e);
+		rc =
+		    reader_plain(r, s, range_of(s->bytes - sizeof(block), sizeof(block)), block, e);
 	if (!rc)
 		rc = lsmt_parse_trailer(block, s->bytes, &l->header, e);
 	if (rc)
@@ -273,7 +274,8 @@ static int open_sparse(struct layer *l, struct lsmt_index *ret, struct err *e)
 	int rc;
 
 	if (b->fd_off)
-		return err_set(e, -EOPNOTSUPP, "a sparse read-write layer must be a file of its own");
+		return err_set(e, -EOPNOTSUPP,
+			       "a sparse read-write layer must be a file of its own");
 	rc = sparse_extents(b->fd, b->bytes, &extents, &count, e);
 	return rc ? rc : lsmt_index_sparse(extents, count, l->header.virtual_bytes, ret, e);
 }
@@ -388,8 +390,8 @@ static int set_device_size(struct image *i, struct err *e)
 		if (!v)
 			continue;
 		if (v % LSMT_SECTOR_BYTES || v > 1ull << 59)
-			return err_set(e, -EBADMSG, "layer %zu (%s): impossible device size %llu", n,
-				       i->layers[n].main.blob->name, (unsigned long long)v);
+			return err_set(e, -EBADMSG, "layer %zu (%s): impossible device size %llu",
+				       n, i->layers[n].main.blob->name, (unsigned long long)v);
 		i->bytes = v;
 		return 0;
 	}
@@ -452,8 +454,8 @@ int image_open(struct reader *r, struct layer_spec *specs, size_t count, struct 
 		add_blob(i, specs[n].rw_index);
 	}
 	if (count > LSMT_MAX_LAYERS)
-		rc = err_set(e, -EBADMSG, "the image has %zu layers, at most %d are possible", count,
-			     LSMT_MAX_LAYERS);
+		rc = err_set(e, -EBADMSG, "the image has %zu layers, at most %d are possible",
+			     count, LSMT_MAX_LAYERS);
 	for (int tries = 0; !rc; tries++) {
 		struct wants ends = {0};
 

@@ -20,11 +20,11 @@ struct reader;
 /* One stack element to open. Blobs are taken over by image_open(), also when it fails. */
 struct layer_spec {
 	enum layer_kind kind;
-	struct blob *blob;	 /* LSMT, WARP: the layer file; RW: the data file */
-	struct blob *target;	 /* WARP: the original layer as stored */
-	uint8_t *gzip_index;	 /* WARP over gzip: gzip.meta, owned by the caller; else NULL */
+	struct blob *blob;   /* LSMT, WARP: the layer file; RW: the data file */
+	struct blob *target; /* WARP: the original layer as stored */
+	uint8_t *gzip_index; /* WARP over gzip: gzip.meta, owned by the caller; else NULL */
 	size_t gzip_index_bytes;
-	struct blob *rw_index;	 /* RW append mode: the index file */
+	struct blob *rw_index; /* RW append mode: the index file */
 };
 
 /*

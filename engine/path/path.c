@@ -15,13 +15,13 @@
 void path_options_default(struct path_options *o)
 {
 	*o = (struct path_options){
-		.memory_bytes = 128u << 20,
-		.workers = 2,
-		.pieces = 2048,
-		.read_timeout_ns = 60 * NS_PER_SEC,
-		.fetch_min_bytes = 128u << 10,
-		.fetch_max_bytes = 1u << 20,
-		.fetch_gap_bytes = 64u << 10,
+	    .memory_bytes = 128u << 20,
+	    .workers = 2,
+	    .pieces = 2048,
+	    .read_timeout_ns = 60 * NS_PER_SEC,
+	    .fetch_min_bytes = 128u << 10,
+	    .fetch_max_bytes = 1u << 20,
+	    .fetch_gap_bytes = 64u << 10,
 	};
 }
 
@@ -33,10 +33,11 @@ int path_new(struct loop *loop, const struct path_options *o, struct path **ret,
 	p->loop = loop;
 	p->opt = *o;
 	/* Widened ranges stay whole cache units. */
-	p->opt.fetch_min_bytes = (uint32_t)round_up(max_u64(o->fetch_min_bytes, 1), CACHE_UNIT_BYTES);
+	p->opt.fetch_min_bytes =
+	    (uint32_t)round_up(max_u64(o->fetch_min_bytes, 1), CACHE_UNIT_BYTES);
 	p->opt.fetch_max_bytes = (uint32_t)min_u64(
-		max_u64(round_up(o->fetch_max_bytes, CACHE_UNIT_BYTES), p->opt.fetch_min_bytes),
-		BUFPOOL_MAX_BYTES);
+	    max_u64(round_up(o->fetch_max_bytes, CACHE_UNIT_BYTES), p->opt.fetch_min_bytes),
+	    BUFPOOL_MAX_BYTES);
 	list_init(&p->piece_waiters);
 	list_init(&p->spans);
 	p->bad_log.every_ns = p->fail_log.every_ns = p->again_log.every_ns = NS_PER_SEC;

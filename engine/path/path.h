@@ -20,13 +20,13 @@ struct err;
 struct piece;
 
 struct path_options {
-	uint64_t memory_bytes;	   /* buffers; default 128 MiB */
-	unsigned int workers;	   /* decoding threads, >= 1 */
-	unsigned int pieces;	   /* parts of requests under way at once; default 2048 */
-	uint64_t read_timeout_ns;  /* of one fetch with its retries */
-	uint32_t fetch_min_bytes;  /* a miss fetches at least this much of its neighbourhood */
-	uint32_t fetch_max_bytes;  /* larger needs are split over connections */
-	uint32_t fetch_gap_bytes;  /* two needs closer than this become one fetch */
+	uint64_t memory_bytes;	  /* buffers; default 128 MiB */
+	unsigned int workers;	  /* decoding threads, >= 1 */
+	unsigned int pieces;	  /* parts of requests under way at once; default 2048 */
+	uint64_t read_timeout_ns; /* of one fetch with its retries */
+	uint32_t fetch_min_bytes; /* a miss fetches at least this much of its neighbourhood */
+	uint32_t fetch_max_bytes; /* larger needs are split over connections */
+	uint32_t fetch_gap_bytes; /* two needs closer than this become one fetch */
 };
 
 struct path_stats {
@@ -48,14 +48,14 @@ struct path {
 	struct bufpool *reply_bufs;  /* what front-ends answer from */
 	struct piece *free_pieces;   /* pool, chained */
 	struct piece *all_pieces;
-	struct list piece_waiters;   /* requests waiting for one */
-	struct list spans;	     /* decoded gzip spans, most recent first: see span.h */
+	struct list piece_waiters; /* requests waiting for one */
+	struct list spans;	   /* decoded gzip spans, most recent first: see span.h */
 	uint64_t span_bytes;
 	uint64_t flight_seq;
 	unsigned int busy_requests;
 	unsigned int busy_flights;
-	bool stopping;		     /* everything that waits fails with -ECANCELED */
-	void *inline_ctx;	     /* decoder contexts of the loop thread */
+	bool stopping;	  /* everything that waits fails with -ECANCELED */
+	void *inline_ctx; /* decoder contexts of the loop thread */
 	struct path_stats stats;
 	struct log_rate bad_log, fail_log, again_log;
 };

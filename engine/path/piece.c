@@ -123,7 +123,7 @@ static void stall_end(struct piece *pc)
 {
 	if (pc->stall_since_ns)
 		pc->req->path->stats.stalled_ns +=
-			loop_now_ns(pc->req->path->loop) - pc->stall_since_ns;
+		    loop_now_ns(pc->req->path->loop) - pc->stall_since_ns;
 	pc->stall_since_ns = 0;
 }
 
@@ -180,7 +180,8 @@ static bool step_buffer(struct piece *pc)
 	return true;
 }
 
-/* The flight among those held, failed ones included, or any live one, that covers blob byte @off. */
+/* The flight among those held, failed ones included, or any live one, that covers blob byte @off.
+ */
 static struct flight *covering_flight(struct piece *pc, uint64_t off)
 {
 	struct flight *f = flight_find(pc->stream->blob, off);
@@ -210,7 +211,8 @@ static void take_read(struct piece *pc)
 	}
 	if (pc->op.res == -EINTR || pc->op.res == -EAGAIN)
 		return;
-	/* A cache file that cannot be read, or is shorter than its map says, is as good as empty. */
+	/* A cache file that cannot be read, or is shorter than its map says, is as good as empty.
+	 */
 	if (!blob_is_local(b) && pc->tries == 0) {
 		pc->tries++;
 		if (log_rate_ok(&p->again_log, loop_now_ns(p->loop), &skipped))
@@ -393,8 +395,8 @@ static void take_bad_block(struct piece *pc)
 	if (log_rate_ok(&p->bad_log, loop_now_ns(p->loop), &skipped))
 		log_error("corrupt block: blob=%s offset=%llu bytes=%llu: reads of it fail (and "
 			  "%llu more)",
-			  b->name, (unsigned long long)pc->bad.off,
-			  (unsigned long long)pc->bad.len, (unsigned long long)skipped);
+			  b->name, (unsigned long long)pc->bad.off, (unsigned long long)pc->bad.len,
+			  (unsigned long long)skipped);
 	fail(pc, -EIO);
 }
 

@@ -23,8 +23,8 @@
 
 struct request;
 
-#define PIECE_FLIGHTS	   8	/* flights one piece holds; more are found again on the way */
-#define PIECE_REGATHERS	   4	/* takes its bytes again because others dropped them */
+#define PIECE_FLIGHTS	   8	  /* flights one piece holds; more are found again on the way */
+#define PIECE_REGATHERS	   4	  /* takes its bytes again because others dropped them */
 #define PIECE_INLINE_BYTES 32768u /* decoded on the loop thread: cheaper than a hand-over */
 
 enum piece_state {
@@ -50,13 +50,13 @@ struct piece {
 	void *stage; /* stored bytes; == dst for a raw stream */
 	uint64_t gathered;
 	struct op op;
-	bool reading;	   /* @op's result has not been looked at */
+	bool reading; /* @op's result has not been looked at */
 	struct flight *flights[PIECE_FLIGHTS];
 	unsigned int flight_count;
 	uint64_t stall_since_ns; /* 0: not waiting for the network */
 
-	bool decoding;	   /* @work is with the pool, or its result not looked at */
-	bool decoded;	   /* @work came back */
+	bool decoding; /* @work is with the pool, or its result not looked at */
+	bool decoded;  /* @work came back */
 	int decode_res;
 	struct range bad;
 	struct work work;

@@ -52,7 +52,7 @@ static void chunk_free(struct chunk *c)
 
 void reader_done(struct reader *r)
 {
-	list_for_each_safe(n, &r->chunks)
+	list_for_each_safe (n, &r->chunks)
 		chunk_free(list_entry(n, struct chunk, link));
 	decoder_free(r->decoder);
 	free(r->looked);
@@ -96,7 +96,7 @@ static void fetch_done(struct fetch *f)
 
 static struct chunk *chunk_at(const struct reader *r, const struct blob *b, uint64_t off)
 {
-	list_for_each(n, &r->chunks) {
+	list_for_each (n, &r->chunks) {
 		struct chunk *c = list_entry(n, struct chunk, link);
 
 		if (c->blob == b && range_overlaps(c->range, range_of(off, 1)))
@@ -182,7 +182,8 @@ int reader_fetch(struct reader *r, const struct reader_want *wants, size_t count
 			chunk_free(list_entry(before->next, struct chunk, link));
 		return rc;
 	}
-	/* Started only now that the list is complete: a fetch may end before the next one starts. */
+	/* Started only now that the list is complete: a fetch may end before the next one starts.
+	 */
 	for (struct list *n = before->next; n != &r->chunks; n = n->next) {
 		struct chunk *c = list_entry(n, struct chunk, link);
 
@@ -226,8 +227,9 @@ static int read_file(struct blob *b, struct range range, char *buf, struct err *
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return err_set(e, n ? -errno : -EBADMSG, "cannot read %s at offset %llu: %s",
-				       b->name, (unsigned long long)range.off,
+			return err_set(e, n ? -errno : -EBADMSG,
+				       "cannot read %s at offset %llu: %s", b->name,
+				       (unsigned long long)range.off,
 				       n ? strerror(errno) : "the file ends there");
 		buf += n;
 		range.off += (uint64_t)n;
@@ -335,6 +337,6 @@ void reader_forget(struct reader *r, const struct reader_want *wants, size_t cou
 	}
 	r->looked_count = 0;
 	r->from_cache = false;
-	list_for_each_safe(n, &r->chunks)
+	list_for_each_safe (n, &r->chunks)
 		chunk_free(list_entry(n, struct chunk, link));
 }

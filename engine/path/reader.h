@@ -2,8 +2,8 @@
 /*
  * reader.h - blocking reads over many blobs while an image is being opened
  *
- * Control plane, one thread. What is missing is fetched for all blobs in one parallel round, kept in
- * memory until the open is over, and stored in the cache where that works. Rounds count the
+ * Control plane, one thread. What is missing is fetched for all blobs in one parallel round, kept
+ * in memory until the open is over, and stored in the cache where that works. Rounds count the
  * dependent HTTP exchanges they took.
  */
 #ifndef HS_PATH_READER_H
@@ -37,7 +37,7 @@ struct reader {
 	uint64_t timeout_ns; /* of one fetch */
 	bool no_fetch;	     /* what is not here is -ENOENT */
 	struct decoder *decoder;
-	struct list chunks; /* fetched bytes */
+	struct list chunks;	    /* fetched bytes */
 	struct reader_want *looked; /* remote bytes that were asked for, in few pieces */
 	size_t looked_count, looked_cap;
 	bool from_cache; /* some of that was not fetched by this reader */

@@ -69,7 +69,7 @@ static void plan_fetches(struct request *r)
 	struct blob *blob = NULL;
 	struct range want = {0};
 
-	list_for_each(n, &r->pieces) {
+	list_for_each (n, &r->pieces) {
 		struct piece *pc = list_entry(n, struct piece, link);
 		struct range stored = pc->plan.stored;
 		struct blob *b = pc->stream->blob;
@@ -95,7 +95,7 @@ static void release_pieces(struct request *r)
 {
 	struct list *n;
 
-	list_for_each(i, &r->pieces)
+	list_for_each (i, &r->pieces)
 		piece_hold_flights(list_entry(i, struct piece, link));
 	while ((n = list_pop(&r->pieces)))
 		piece_start(list_entry(n, struct piece, link));

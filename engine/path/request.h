@@ -42,8 +42,8 @@ struct request {
 	unsigned int pieces_left; /* pieces not finished, plus one while planning */
 	uint64_t start_ns;
 	uint64_t stall_ns;
-	struct list pieces;	  /* planned, for the fetch planner */
-	struct list link;	  /* in path->piece_waiters */
+	struct list pieces; /* planned, for the fetch planner */
+	struct list link;   /* in path->piece_waiters */
 };
 
 /*

@@ -66,8 +66,8 @@ static int may_ask(const struct resolve_env *env, const struct resolved *r, cons
 }
 
 static int fetch_manifest(const struct resolve_env *env, struct resolved *r,
-			  const struct imageref *name, const char *ref,
-			  struct store_manifest *ret, struct err *e)
+			  const struct imageref *name, const char *ref, struct store_manifest *ret,
+			  struct err *e)
 {
 	int rc;
 
@@ -88,8 +88,8 @@ static int manifest_by_digest(const struct resolve_env *env, struct resolved *r,
 	int rc;
 
 	memset(ret, 0, sizeof(*ret));
-	if (env->cache && !cache_get_object(env->cache, digest, OCI_MANIFEST_MAX_BYTES, &ret->bytes,
-					    &ret->len)) {
+	if (env->cache &&
+	    !cache_get_object(env->cache, digest, OCI_MANIFEST_MAX_BYTES, &ret->bytes, &ret->len)) {
 		strcpy(ret->digest, digest);
 		return 0;
 	}
@@ -340,8 +340,7 @@ int resolve_image(const struct resolve_env *env, const char *name, struct resolv
 }
 
 int resolve_object(const struct resolve_env *env, const struct resolved *r, const char *what,
-		   const char *digest, size_t max_bytes, char **ret, size_t *ret_len,
-		   struct err *e)
+		   const char *digest, size_t max_bytes, char **ret, size_t *ret_len, struct err *e)
 {
 	int rc;
 

@@ -33,12 +33,12 @@ struct resolve_env {
 struct resolved {
 	struct layer_spec *specs; /* bottom first */
 	size_t count;
-	struct store *store;	  /* NULL for a config.v1.json */
-	char digest[72];	  /* of the manifest; "" for a config.v1.json */
-	char *config_digest;	  /* NULL for a config.v1.json */
-	bool blobs_taken;	  /* set when image_open() was called */
-	bool remote;		  /* @store is a registry: asking it is what --pull is about */
-	bool warmed;		  /* connections to it have been opened ahead */
+	struct store *store; /* NULL for a config.v1.json */
+	char digest[72];     /* of the manifest; "" for a config.v1.json */
+	char *config_digest; /* NULL for a config.v1.json */
+	bool blobs_taken;    /* set when image_open() was called */
+	bool remote;	     /* @store is a registry: asking it is what --pull is about */
+	bool warmed;	     /* connections to it have been opened ahead */
 };
 
 /*

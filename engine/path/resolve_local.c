@@ -92,7 +92,8 @@ static int open_remote(const struct resolve_env *env, const struct image_config 
 	int rc;
 
 	if (!c->repo_blob_url || !*c->repo_blob_url)
-		return err_set(e, -EBADMSG, "repoBlobUrl is empty, so %s cannot be fetched", digest);
+		return err_set(e, -EBADMSG, "repoBlobUrl is empty, so %s cannot be fetched",
+			       digest);
 	if (!r->store) {
 		rc = open_store(env, c->repo_blob_url, r, e);
 		if (rc)

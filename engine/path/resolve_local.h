@@ -33,8 +33,8 @@ int resolve_object(const struct resolve_env *env, const struct resolved *r, cons
 		   struct err *e);
 
 /*
- * resolve_blob_bytes - size of a blob that no manifest tells: remembered in the cache, else asked for
- * Several threads may ask at once.
+ * resolve_blob_bytes - size of a blob that no manifest tells: remembered in the cache, else asked
+ * for Several threads may ask at once.
  */
 int resolve_blob_bytes(const struct resolve_env *env, const struct resolved *r, const char *digest,
 		       uint64_t *ret_bytes, struct err *e);

@@ -12,7 +12,7 @@
 
 struct span *span_find(struct path *p, const struct stream *s, uint64_t number)
 {
-	list_for_each(n, &p->spans) {
+	list_for_each (n, &p->spans) {
 		struct span *sp = list_entry(n, struct span, link);
 
 		if (sp->stream == s && sp->number == number) {
@@ -101,7 +101,7 @@ void span_trim(struct path *p, uint64_t keep_bytes)
 
 void span_purge(struct path *p, const struct stream *s)
 {
-	list_for_each_safe(n, &p->spans) {
+	list_for_each_safe (n, &p->spans) {
 		struct span *sp = list_entry(n, struct span, link);
 
 		if (sp->stream == s) {

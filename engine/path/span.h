@@ -22,11 +22,11 @@ struct span {
 	const struct stream *stream;
 	uint64_t number;
 	uint64_t bytes;
-	void *buf;	   /* from path->stage_bufs; NULL until the owner has got one */
+	void *buf; /* from path->stage_bufs; NULL until the owner has got one */
 	bool ready;
-	unsigned int users; /* pieces that copy from it or decode into it */
+	unsigned int users;  /* pieces that copy from it or decode into it */
 	struct list waiters; /* struct span_waiter */
-	struct list link;   /* path->spans, most recent first */
+	struct list link;    /* path->spans, most recent first */
 };
 
 struct span_waiter {

@@ -97,8 +97,8 @@ int stream_decode_blocks(const struct stream *s, const struct stream_plan *plan,
 
 	for (uint64_t n = plan->first; n < plan->first + plan->count; n++) {
 		struct range from = zfile_blocks(s->table, n, 1);
-		struct range block = range_of(n * s->zinfo.block_bytes,
-					      zfile_block_plain_bytes(&s->zinfo, n));
+		struct range block =
+		    range_of(n * s->zinfo.block_bytes, zfile_block_plain_bytes(&s->zinfo, n));
 		struct range part = range_clip(block, want);
 		const uint8_t *bytes = in + (s->base + from.off - plan->stored.off);
 		bool whole = part.len == block.len;

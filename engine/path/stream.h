@@ -35,8 +35,8 @@ enum stream_kind {
 struct stream {
 	struct blob *blob;
 	enum stream_kind kind;
-	uint64_t base;	     /* payload byte 0 in the blob, behind a tar envelope */
-	uint64_t bytes;	     /* plain size */
+	uint64_t base;		   /* payload byte 0 in the blob, behind a tar envelope */
+	uint64_t bytes;		   /* plain size */
 	struct zfile_info zinfo;   /* ZFILE */
 	struct zfile_table *table; /* ZFILE */
 	struct gzidx *gzidx;	   /* GZIP */

@@ -21,11 +21,11 @@
 #include "text.h"
 
 #define ARCHIVE_MAX_BYTES (256u << 20) /* of the layer archive, compressed */
-#define GZIP_META_SIZE_AT 33u /* gzip_file_size in gzip.meta */
+#define GZIP_META_SIZE_AT 33u	       /* gzip_file_size in gzip.meta */
 #define MEMBER_MAX_BYTES  (512u << 20)
 
-static int read_member(struct archive *a, struct archive_entry *entry, uint8_t **ret, size_t *ret_len,
-		       struct err *e)
+static int read_member(struct archive *a, struct archive_entry *entry, uint8_t **ret,
+		       size_t *ret_len, struct err *e)
 {
 	int64_t size = archive_entry_size(entry);
 	_cleanup_free_ uint8_t *buf = NULL;
@@ -52,7 +52,8 @@ static int blob_in_memory(const char *name, const uint8_t *p, size_t len, struct
 		ssize_t n = pwrite(fd, p + at, len - at, (off_t)at);
 
 		if (n < 0 && errno != EINTR)
-			return err_set(e, -errno, "cannot hold layer metadata: %s", strerror(errno));
+			return err_set(e, -errno, "cannot hold layer metadata: %s",
+				       strerror(errno));
 		at += n > 0 ? (size_t)n : 0;
 	}
 	if (fd < 0)
@@ -73,7 +74,8 @@ static int take_members(struct archive *a, const char *name, struct layer_spec *
 
 		if (n < ARCHIVE_WARN || !path)
 			return err_set(e, -EBADMSG, "not a tar archive: %s",
-				       archive_error_string(a) ? archive_error_string(a) : "no name");
+				       archive_error_string(a) ? archive_error_string(a)
+							       : "no name");
 		if (!spec->blob && text_ends_with(path, ".fs.meta")) {
 			rc = read_member(a, entry, &data, &len, e);
 			if (!rc)

@@ -3,8 +3,8 @@
  * turbo.h - TurboOCI layers in a registry: a small archive of file system metadata and gzip index
  * beside the original layer (overlaybd-format 7.1)
  *
- * The archive is fetched as a whole (a few percent of the layer), kept in the cache as an object and held in memory; the original
- * layer is read lazily.
+ * The archive is fetched as a whole (a few percent of the layer), kept in the cache as an object
+ * and held in memory; the original layer is read lazily.
  */
 #ifndef HS_PATH_TURBO_H
 #define HS_PATH_TURBO_H

@@ -7,10 +7,10 @@
  * A grant is what one scope at one endpoint takes: nothing, a Basic header or a Bearer token.
  *   UNKNOWN -> PROBING   the first job asks without Authorization, all others wait
  *   PROBING -> OPEN      it was answered: nothing is needed
- *   PROBING -> FETCHING  it was refused: credentials are looked up, a token is fetched, once for all
- *   UNKNOWN -> FETCHING  the endpoint's challenge is known from another repository
- *   FETCHING -> READY, or back to UNKNOWN with every waiter failed
- *   READY -> FETCHING    expired, or refused by a 401; before that it is renewed in the background
+ *   PROBING -> FETCHING  it was refused: credentials are looked up, a token is fetched, once for
+ * all UNKNOWN -> FETCHING  the endpoint's challenge is known from another repository FETCHING ->
+ * READY, or back to UNKNOWN with every waiter failed READY -> FETCHING    expired, or refused by a
+ * 401; before that it is renewed in the background
  */
 #ifndef HS_SOURCE_AUTH_H
 #define HS_SOURCE_AUTH_H

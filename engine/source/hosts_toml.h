@@ -3,8 +3,8 @@
  * hosts_toml.h - containerd's certs.d/HOST/hosts.toml
  *
  * hosts_toml_parse() is pure: the subset of TOML that these files use (tables, dotted and quoted
- * keys, strings of all four kinds, booleans, integers, arrays, inline tables). What it does not know
- * as a key gives a warning, what it cannot read as TOML is an error.
+ * keys, strings of all four kinds, booleans, integers, arrays, inline tables). What it does not
+ * know as a key gives a warning, what it cannot read as TOML is an error.
  */
 #ifndef HS_SOURCE_HOSTS_TOML_H
 #define HS_SOURCE_HOSTS_TOML_H
@@ -21,22 +21,22 @@ struct err;
 enum host_caps { HOST_PULL = 1, HOST_RESOLVE = 2, HOST_PUSH = 4 };
 
 struct hosts_entry {
-	char *url;	     /* scheme://host[:port][/path] as written */
-	unsigned int caps;   /* enum host_caps; all when not given */
+	char *url;	   /* scheme://host[:port][/path] as written */
+	unsigned int caps; /* enum host_caps; all when not given */
 	bool skip_verify;
 	bool override_path;
 	char *ca[HOSTS_TOML_MAX_STRINGS];
 	size_t ca_count;
-	char *client_cert, *client_key; /* first pair; key NULL: in the same file */
+	char *client_cert, *client_key;	       /* first pair; key NULL: in the same file */
 	char *headers[HOSTS_TOML_MAX_STRINGS]; /* "Name: value" */
 	size_t header_count;
 };
 
 struct hosts_config {
-	struct hosts_entry server;   /* top level; url NULL when not given */
-	struct hosts_entry *hosts;   /* in file order */
+	struct hosts_entry server; /* top level; url NULL when not given */
+	struct hosts_entry *hosts; /* in file order */
 	size_t host_count;
-	char warning[256];	     /* first unknown key, or "" */
+	char warning[256]; /* first unknown key, or "" */
 	unsigned int warnings;
 };
 

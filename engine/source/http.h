@@ -28,12 +28,12 @@
 struct err;
 struct imageref;
 
-#define HTTP_WHY_BYTES	  320
+#define HTTP_WHY_BYTES	   320
 #define HTTP_TRY_WHY_BYTES 192
-#define HTTP_HEADER_BYTES (64u << 10) /* of one answer, all lines */
-#define HTTP_ERROR_BYTES  (16u << 10) /* body of an answer that is not a success */
-#define HTTP_TOKEN_BYTES  (64u << 10)
-#define HTTP_MAX_HOPS	  5
+#define HTTP_HEADER_BYTES  (64u << 10) /* of one answer, all lines */
+#define HTTP_ERROR_BYTES   (16u << 10) /* body of an answer that is not a success */
+#define HTTP_TOKEN_BYTES   (64u << 10)
+#define HTTP_MAX_HOPS	   5
 #define HTTP_MAX_ENDPOINTS 34
 
 enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DELETE };
@@ -45,19 +45,19 @@ enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DE
 struct endpoint {
 	struct list link;
 	struct net *net;
-	char *key;	   /* all of the immutable settings */
-	char *authority;   /* HOST[:PORT] to connect to */
-	char *prefix;	   /* "/v2" */
-	char *cred_host;   /* what credentials call it */
-	char *ns;	   /* for a mirror: the registry it stands for */
-	char *ca_pem;	   /* NULL: system */
-	bool ca_only;	   /* and nothing else */
+	char *key;	 /* all of the immutable settings */
+	char *authority; /* HOST[:PORT] to connect to */
+	char *prefix;	 /* "/v2" */
+	char *cred_host; /* what credentials call it */
+	char *ns;	 /* for a mirror: the registry it stands for */
+	char *ca_pem;	 /* NULL: system */
+	bool ca_only;	 /* and nothing else */
 	char *client_cert, *client_key;
-	char **headers;	   /* NULL-terminated "Name: value" */
+	char **headers; /* NULL-terminated "Name: value" */
 	bool skip_verify;
-	bool may_http;	   /* plain HTTP is allowed */
+	bool may_http; /* plain HTTP is allowed */
 	bool may_https;
-	bool named;	   /* the registry itself, not a mirror: --creds is meant for it */
+	bool named; /* the registry itself, not a mirror: --creds is meant for it */
 
 	bool scheme_known; /* an answer came over @http */
 	bool http;	   /* use plain HTTP now */
@@ -66,7 +66,7 @@ struct endpoint {
 	struct credential *cred;
 	bool cred_known;
 	struct list grants;
-	int redirects;	   /* blobs: -1 not known, 0 served directly, 1 redirected */
+	int redirects; /* blobs: -1 not known, 0 served directly, 1 redirected */
 	uint64_t down_until_ns;
 };
 
@@ -120,23 +120,23 @@ struct upload;
 struct http_job {
 	/* set by the maker */
 	enum http_method method;
-	struct origin *origin;	/* NULL: @url alone (token) */
-	unsigned int need;	/* enum host_caps an endpoint must have */
-	const char *scope;	/* grant to use; NULL: none */
-	char *path;		/* behind "/v2/": "repo/blobs/..."; with @origin */
-	char *url;		/* absolute; instead of @path */
-	const char *place_key;	/* cache redirects under this; NULL: don't */
+	struct origin *origin; /* NULL: @url alone (token) */
+	unsigned int need;     /* enum host_caps an endpoint must have */
+	const char *scope;     /* grant to use; NULL: none */
+	char *path;	       /* behind "/v2/": "repo/blobs/..."; with @origin */
+	char *url;	       /* absolute; instead of @path */
+	const char *place_key; /* cache redirects under this; NULL: don't */
 	const char *accept, *content_type;
-	const char *extra;	/* one more header line, may be secret; NULL */
-	const void *body;	/* request body */
+	const char *extra; /* one more header line, may be secret; NULL */
+	const void *body;  /* request body */
 	size_t body_len;
-	struct upload *upload;	/* or a streamed one of @body_len bytes */
+	struct upload *upload; /* or a streamed one of @body_len bytes */
 	uint64_t body_total;
 	bool ranged;
 	struct range range;
-	uint64_t blob_bytes;	/* size of the whole, 0 not known */
-	void *buf;		/* answer: ranged: range.len bytes, else see @max_body */
-	size_t max_body;	/* answers of more are -EPROTO; @buf is malloc()ed */
+	uint64_t blob_bytes; /* size of the whole, 0 not known */
+	void *buf;	     /* answer: ranged: range.len bytes, else see @max_body */
+	size_t max_body;     /* answers of more are -EPROTO; @buf is malloc()ed */
 	int (*sink)(struct http_job *j, const void *p, size_t len); /* instead of buf */
 	enum prio prio;
 	uint64_t timeout_ns;	/* 0: the net's */
@@ -146,7 +146,8 @@ struct http_job {
 	void (*done)(struct http_job *j);
 	void *arg;
 	struct fetch *fetch;
-	struct endpoint *pin_ep; /* absolute @url of this endpoint: its TLS and Authorization when same host */
+	struct endpoint
+	    *pin_ep; /* absolute @url of this endpoint: its TLS and Authorization when same host */
 
 	/* the answer */
 	int res;
@@ -155,7 +156,7 @@ struct http_job {
 	unsigned int exchanges;
 	char why[HTTP_WHY_BYTES];
 	char *h_location, *h_digest, *h_type, *h_link, *h_range, *h_upload_min;
-	int64_t h_length; /* Content-Length or -1 */
+	int64_t h_length;	   /* Content-Length or -1 */
 	struct endpoint *answered; /* endpoint that did */
 	char *final_url;	   /* what answered, for relative locations; uploads only */
 
@@ -169,7 +170,7 @@ struct http_job {
 	struct list ctl;     /* under the net's lock */
 	unsigned int wants;  /* enum job_want, under the net's lock */
 	uint64_t deadline_ns, wake_ns, started_ns;
-	unsigned int tries;	 /* failed ones at this endpoint */
+	unsigned int tries; /* failed ones at this endpoint */
 	unsigned int proto_errors;
 	size_t ep_index;
 	bool auth_retried, place_retried, scheme_retried;
@@ -178,21 +179,21 @@ struct http_job {
 	uint64_t grant_gen, wait_steps;
 	bool waited;
 	struct place *place;
-	bool place_used;	 /* this try goes to a cached URL */
+	bool place_used; /* this try goes to a cached URL */
 	uint64_t place_gen;
 	enum job_target target;
 	unsigned int hops;
-	char *hop_url;		 /* redirect being followed; secret */
-	bool hop_home;		 /* it leads back to the endpoint itself */
+	char *hop_url; /* redirect being followed; secret */
+	bool hop_home; /* it leads back to the endpoint itself */
 	struct netloc *loc;
 	bool counted_prefetch;
 	CURL *easy;
 	struct curl_slist *headers;
 	char curl_err[CURL_ERROR_SIZE];
 	size_t header_bytes;
-	long proxy_status;	 /* of CONNECT; 0: none was needed */
+	long proxy_status; /* of CONNECT; 0: none was needed */
 	bool in_body, headers_ok;
-	int try_res;		 /* negative: why the callbacks aborted */
+	int try_res; /* negative: why the callbacks aborted */
 	char try_why[HTTP_TRY_WHY_BYTES];
 	uint64_t content_from, content_to, content_total;
 	bool has_content_range, has_retry_after;
@@ -217,12 +218,12 @@ void http_kick(struct net *n, uint64_t id); /* its upload has bytes again */
 int http_run(struct http_job *j);
 
 /* -- between net.c, http.c, http_try.c and auth.c; network thread only -- */
-void http_ready(struct http_job *j); /* run its next step soon */
-void http_step(struct http_job *j);  /* next step of a ready job */
-void http_finish(struct http_job *j, int res); /* done; j->why says why */
+void http_ready(struct http_job *j);			       /* run its next step soon */
+void http_step(struct http_job *j);			       /* next step of a ready job */
+void http_finish(struct http_job *j, int res);		       /* done; j->why says why */
 void http_abort(struct http_job *j, int res, const char *why); /* in any state */
 void http_fail(struct http_job *j, int res, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4)));
 /* http_answered - one exchange ended; decides what comes next */
 void http_answered(struct http_job *j, CURLcode code);
 /* http_headers - all header lines of an answer are in; non-zero: stop reading */

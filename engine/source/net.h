@@ -33,13 +33,13 @@ struct net_options {
 
 /* Counters since net_new(); a snapshot, consistent enough for people. */
 struct net_stats {
-	uint64_t requests;     /* HTTP requests sent, all kinds */
-	uint64_t bytes;	       /* body bytes received */
+	uint64_t requests; /* HTTP requests sent, all kinds */
+	uint64_t bytes;	   /* body bytes received */
 	uint64_t retries;
-	uint64_t connections;  /* opened */
+	uint64_t connections; /* opened */
 	uint64_t redirects;
 	uint64_t token_fetches;
-	uint64_t errors;       /* fetches that failed for good */
+	uint64_t errors; /* fetches that failed for good */
 };
 
 int net_new(const struct net_options *o, struct net **ret, struct err *e);

@@ -50,12 +50,12 @@ struct net {
 	pthread_t thread;
 
 	pthread_mutex_t lock;
-	struct list inbox;	       /* jobs from other threads */
-	struct list ctls;	       /* jobs to cancel or raise */
-	struct list creds_done;	       /* struct cred_lookup */
+	struct list inbox;	/* jobs from other threads */
+	struct list ctls;	/* jobs to cancel or raise */
+	struct list creds_done; /* struct cred_lookup */
 	struct list by_id[NET_ID_BUCKETS];
 	uint64_t next_id;
-	struct list endpoints;	       /* interned; the list under @lock */
+	struct list endpoints; /* interned; the list under @lock */
 	bool stop;
 	struct list free_jobs;
 	unsigned int free_job_count;
@@ -63,7 +63,7 @@ struct net {
 	_Atomic uint64_t requests, bytes, retries, connections, redirects, token_fetches, errors;
 
 	/* network thread */
-	struct list live;	       /* every job that is not done */
+	struct list live; /* every job that is not done */
 	struct list ready;
 	struct list locs;
 	struct list places[NET_PLACE_BUCKETS];
@@ -72,7 +72,7 @@ struct net {
 	uint64_t next_timer_ns;
 	CURL *easy_pool[NET_POOL_EASY];
 	unsigned int easy_count;
-	unsigned int lookups;	       /* running */
+	unsigned int lookups; /* running */
 	struct list lookups_waiting;
 	uint64_t random;
 };
@@ -101,7 +101,7 @@ void netloc_dispatch(struct net *n, struct netloc *l);
 struct place *place_get(struct net *n, const char *key);
 void place_put(struct net *n, struct place *p);
 void place_free(struct net *n, struct place *p); /* nobody holds or awaits it */
-void place_wake(struct place *p); /* everybody who waits for it */
+void place_wake(struct place *p);		 /* everybody who waits for it */
 
 /* lookup_start - find credentials for @g in the background, then grant_credential() */
 void lookup_start(struct net *n, struct grant *g);

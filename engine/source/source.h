@@ -27,14 +27,16 @@ struct fetch {
 	struct range range; /* inside the blob, length > 0 */
 	void *buf;	    /* range.len bytes */
 	enum prio prio;
-	uint64_t timeout_ns; /* all tries together; 0 = the source's default */
+	uint64_t timeout_ns;	       /* all tries together; 0 = the source's default */
 	void (*done)(struct fetch *f); /* must not block */
 
 	/* the source sets, before calling @done */
-	int res;		   /* 0: buf is full; -EIO, -ETIMEDOUT, -EACCES, -ENOENT, -EPROTO,
-				      -ECANCELED otherwise */
-	unsigned int exchanges;	   /* dependent HTTP exchanges this fetch took: redirect, token, retry */
-	char why[FETCH_WHY_BYTES]; /* for people, when res < 0: host, status; no secrets, no query */
+	int res; /* 0: buf is full; -EIO, -ETIMEDOUT, -EACCES, -ENOENT, -EPROTO,
+		    -ECANCELED otherwise */
+	unsigned int
+	    exchanges; /* dependent HTTP exchanges this fetch took: redirect, token, retry */
+	char
+	    why[FETCH_WHY_BYTES]; /* for people, when res < 0: host, status; no secrets, no query */
 
 	/* the source's own, while in flight */
 	struct source *source;
@@ -51,8 +53,8 @@ struct source_ops {
 
 struct source {
 	const struct source_ops *ops;
-	uint64_t bytes;	    /* size of the blob */
-	const char *name;   /* for messages: "host/repo@sha256:..." */
+	uint64_t bytes;	  /* size of the blob */
+	const char *name; /* for messages: "host/repo@sha256:..." */
 	_Atomic uint32_t refs;
 };
 

@@ -32,7 +32,7 @@ void store_manifest_done(struct store_manifest *m);
  * The receiver closes @fd or unrefs @source.
  */
 struct blob_place {
-	int fd;		    /* >= 0: local; the blob is [fd_off, fd_off + bytes) of it */
+	int fd; /* >= 0: local; the blob is [fd_off, fd_off + bytes) of it */
 	uint64_t fd_off;
 	struct source *source; /* when fd < 0 */
 	uint64_t bytes;
@@ -51,15 +51,14 @@ void store_close(struct store *s); /* NULL is fine */
  * store_get_manifest - manifest or index by @ref: a tag, a digest, or NULL for an OCI directory
  * or archive with one image. Returns 0, -ENOENT, -EACCES, -ETIMEDOUT, -EIO, -EPROTO, -EBADMSG.
  */
-int store_get_manifest(struct store *s, const char *ref, struct store_manifest *ret,
-		       struct err *e);
+int store_get_manifest(struct store *s, const char *ref, struct store_manifest *ret, struct err *e);
 
 /* store_resolve - digest of a tag without its body (HEAD where there is one); same errors */
 int store_resolve(struct store *s, const char *ref, char ret_digest[static 72], struct err *e);
 
 /* store_get_blob - a small blob (config) as a whole, verified; caller frees */
-int store_get_blob(struct store *s, const char *digest, size_t max_bytes, char **ret, size_t *ret_len,
-		   struct err *e);
+int store_get_blob(struct store *s, const char *digest, size_t max_bytes, char **ret,
+		   size_t *ret_len, struct err *e);
 
 /*
  * store_stream_blob - a blob from its start to its end, in order

@@ -2,9 +2,9 @@
 /*
  * tar_scan.h - where the members of an uncompressed tar file lie
  *
- * For archives of images: few, large members that are later read in place. ustar, GNU and PAX names,
- * sizes and links; sparse members are refused. All input comes through one callback, so that the
- * scan runs over a file as over memory.
+ * For archives of images: few, large members that are later read in place. ustar, GNU and PAX
+ * names, sizes and links; sparse members are refused. All input comes through one callback, so that
+ * the scan runs over a file as over memory.
  */
 #ifndef HS_SOURCE_TAR_SCAN_H
 #define HS_SOURCE_TAR_SCAN_H

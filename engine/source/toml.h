@@ -19,8 +19,8 @@ enum toml_type { TOML_TABLE, TOML_ARRAY, TOML_STRING, TOML_BOOL, TOML_INT };
 
 struct toml {
 	enum toml_type type;
-	char *key;   /* in a table */
-	char *text;  /* string without NUL inside */
+	char *key;  /* in a table */
+	char *text; /* string without NUL inside */
 	bool truth;
 	int64_t number;
 	struct toml *child, *next;

@@ -2,9 +2,10 @@
 /*
  * fuzz_apply_tar.c - any bytes as one or two layers onto a small device
  *
- * The first byte says where the input is cut in two and how large the input pieces are. Whatever comes,
- * the result is an error or a file system whose directories, links, inodes and blocks agree: every
- * block belongs to one owner and is marked, every name leads to an inode in use, every link is counted.
+ * The first byte says where the input is cut in two and how large the input pieces are. Whatever
+ * comes, the result is an error or a file system whose directories, links, inodes and blocks agree:
+ * every block belongs to one owner and is marked, every name leads to an inode in use, every link
+ * is counted.
  */
 #include <assert.h>
 #include <stdint.h>
@@ -16,9 +17,9 @@
 #include "ext4.h"
 #include "log.h"
 
-#define DEVICE_BYTES (32ull << 20)
+#define DEVICE_BYTES  (32ull << 20)
 #define DEVICE_BLOCKS (DEVICE_BYTES / BLOCK_BYTES)
-#define SEED "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+#define SEED	      "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
@@ -110,8 +111,8 @@ static void check(struct ext4 *x)
 
 		assert(ext2fs_read_inode(c->fs, c->queue[i], &in) == 0);
 		if (ext2fs_inode_has_valid_blocks2(c->fs, &in))
-			assert(ext2fs_block_iterate3(c->fs, c->queue[i], BLOCK_FLAG_READ_ONLY, NULL, own,
-						     c) == 0);
+			assert(ext2fs_block_iterate3(c->fs, c->queue[i], BLOCK_FLAG_READ_ONLY, NULL,
+						     own, c) == 0);
 		if (LINUX_S_ISDIR(in.i_mode))
 			assert(ext2fs_dir_iterate2(c->fs, c->queue[i], 0, NULL, name, c) == 0);
 	}
@@ -121,7 +122,8 @@ static void check(struct ext4 *x)
 		assert(ext2fs_read_inode(c->fs, c->queue[i], &in) == 0);
 		assert(in.i_links_count == c->links[c->queue[i]]);
 	}
-	for (uint32_t ino = EXT2_FIRST_INODE(c->fs->super); ino <= c->fs->super->s_inodes_count; ino++)
+	for (uint32_t ino = EXT2_FIRST_INODE(c->fs->super); ino <= c->fs->super->s_inodes_count;
+	     ino++)
 		used += ext2fs_test_inode_bitmap2(c->fs->inode_map, ino) != 0;
 	assert(used + 1 == c->queued); /* the root lies below the first one */
 	ext2fs_close_free(&c->fs);

@@ -2,8 +2,8 @@
 /*
  * golden_images.c - every image configuration of the golden vectors, through the whole engine
  *
- * The truth is manifest.tsv: the sha256 of the merged device, its mapped extents, or a failure. Each
- * image is read twice: in large pieces in order, and in odd pieces in a seeded order.
+ * The truth is manifest.tsv: the sha256 of the merged device, its mapped extents, or a failure.
+ * Each image is read twice: in large pieces in order, and in odd pieces in a seeded order.
  */
 #include <errno.h>
 #include <setjmp.h>

@@ -34,8 +34,7 @@ static void put(struct tar_make *t, const void *p, size_t bytes)
 	t->bytes += padded;
 }
 
-static void header(struct tar_make *t, char type, const char *name, const char *link,
-		   uint64_t size)
+static void header(struct tar_make *t, char type, const char *name, const char *link, uint64_t size)
 {
 	uint8_t h[512] = {0};
 	unsigned int sum = 0;

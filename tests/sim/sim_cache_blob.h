@@ -2,9 +2,9 @@
 /*
  * sim_cache_blob.h - cache entries over simulated files, for sim_path.c only
  *
- * The machine that writes and sets bits is the real one (presence.h). Only what the cache proper adds
- * (directories, processes, eviction) is absent: the calls of cache.h that the read path makes are defined
- * here in its place.
+ * The machine that writes and sets bits is the real one (presence.h). Only what the cache proper
+ * adds (directories, processes, eviction) is absent: the calls of cache.h that the read path makes
+ * are defined here in its place.
  */
 #ifndef HS_TESTS_SIM_CACHE_BLOB_H
 #define HS_TESTS_SIM_CACHE_BLOB_H

@@ -4,8 +4,8 @@
  *
  * An image of random layers (raw, ZFile, gzip; local and remote) is read by many requests at once
  * while the world reorders, cuts transfers short, interrupts, fails the Nth operation or fetch,
- * delivers corrupt bytes, or stops at any step. Always: right bytes or an error, every request ends,
- * nothing is left over (the frees assert it), and no byte is on its way twice.
+ * delivers corrupt bytes, or stops at any step. Always: right bytes or an error, every request
+ * ends, nothing is left over (the frees assert it), and no byte is on its way twice.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -61,9 +61,9 @@ struct sim_source {
 	struct source source;
 	struct blob *blob;
 	const uint8_t *bytes;
-	bool checked; /* its blocks carry a CRC */
+	bool checked;					/* its blocks carry a CRC */
 	bool seen[2 * DEVICE_BYTES / CACHE_UNIT_BYTES]; /* delivered before */
-	struct list flying; /* struct flying */
+	struct list flying;				/* struct flying */
 };
 
 struct flying {
@@ -136,7 +136,7 @@ static void sim_source_start(struct source *src, struct fetch *f)
 	struct flying *fl = xmalloc_zero(1, sizeof(*fl));
 
 	assert_true(range_inside(f->range, src->bytes));
-	list_for_each(n, &s->flying) {
+	list_for_each (n, &s->flying) {
 		if (range_overlaps(list_entry(n, struct flying, link)->fetch->range, f->range))
 			w.overlaps++;
 	}
@@ -158,7 +158,7 @@ static void sim_source_cancel(struct source *src, struct fetch *f)
 {
 	struct sim_source *s = container_of(src, struct sim_source, source);
 
-	list_for_each(n, &s->flying) {
+	list_for_each (n, &s->flying) {
 		struct flying *fl = list_entry(n, struct flying, link);
 
 		if (fl->fetch == f)
@@ -172,10 +172,10 @@ static void sim_source_free(struct source *src)
 }
 
 static const struct source_ops sim_source_ops = {
-	.start = sim_source_start,
-	.raise = sim_source_raise,
-	.cancel = sim_source_cancel,
-	.free = sim_source_free,
+    .start = sim_source_start,
+    .raise = sim_source_raise,
+    .cancel = sim_source_cancel,
+    .free = sim_source_free,
 };
 
 /* --- making an image ----------------------------------------------------------------------- */
@@ -205,12 +205,12 @@ static void store_zfile(const uint8_t *plain, uint64_t bytes, struct stream *s, 
 {
 	struct codec *c = codec_new();
 	struct zfile_info info = {
-		.original_bytes = bytes,
-		.block_bytes = rnd(2) ? 4096 : 16384,
-		.codec = rnd(2) ? CODEC_LZ4 : CODEC_ZSTD,
-		.verify = true,
-		.has_crc = true,
-		.final = true,
+	    .original_bytes = bytes,
+	    .block_bytes = rnd(2) ? 4096 : 16384,
+	    .codec = rnd(2) ? CODEC_LZ4 : CODEC_ZSTD,
+	    .verify = true,
+	    .has_crc = true,
+	    .final = true,
 	};
 	uint8_t head[ZFILE_HEADER_BYTES] = {0}, word[4];
 	uint8_t *table = NULL, *block = malloc(2 * ZFILE_BLOCK_BYTES_MAX);
@@ -315,15 +315,14 @@ static void make_layer(unsigned int n, struct lsmt_index *index)
 	w.stored_bytes[n] = stored_bytes;
 	/* raw has no checksum: corrupt bytes would go unseen, so it stays local */
 	if (n % 3 == 2) {
-		l->main.blob = blob_new_local("local", sim_file_new(stored, stored_bytes), 0,
-					      stored_bytes);
+		l->main.blob =
+		    blob_new_local("local", sim_file_new(stored, stored_bytes), 0, stored_bytes);
 	} else {
 		struct sim_source *s = &w.sources[n];
-		struct cache_blob *entry =
-			sim_cache_blob_new(stored_bytes, w.faults.cache_refuses);
+		struct cache_blob *entry = sim_cache_blob_new(stored_bytes, w.faults.cache_refuses);
 
 		s->source = (struct source){
-			.ops = &sim_source_ops, .bytes = stored_bytes, .name = "sim", .refs = 1};
+		    .ops = &sim_source_ops, .bytes = stored_bytes, .name = "sim", .refs = 1};
 		s->bytes = stored;
 		s->checked = l->main.kind == STREAM_ZFILE;
 		list_init(&s->flying);
@@ -453,8 +452,7 @@ static uint64_t run(const struct faults *f)
 	}
 	if (!sim_run(w.loop, settled, NULL))
 		fail_msg("stuck: seed %llu, %u of %u requests ended, %u flights",
-			 (unsigned long long)f->sim.seed, w.ended, w.started,
-			 w.path->busy_flights);
+			 (unsigned long long)f->sim.seed, w.ended, w.started, w.path->busy_flights);
 	assert_int_equal(w.wrong, 0);
 	return turns;
 }
@@ -462,11 +460,11 @@ static uint64_t run(const struct faults *f)
 static struct faults faults_of(uint64_t seed)
 {
 	return (struct faults){.sim = {
-				       .seed = seed,
-				       .max_delay_ns = 5000000,
-				       .short_percent = 20,
-				       .eintr_percent = 5,
-				       .fail_errno = -EIO,
+				   .seed = seed,
+				   .max_delay_ns = 5000000,
+				   .short_percent = 20,
+				   .eintr_percent = 5,
+				   .fail_errno = -EIO,
 			       }};
 }
 
@@ -583,12 +581,12 @@ static void test_stop_at_every_step(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_reordered),
-		cmocka_unit_test(test_fail_every_operation),
-		cmocka_unit_test(test_fail_every_fetch),
-		cmocka_unit_test(test_corrupt_once_is_healed),
-		cmocka_unit_test(test_corrupt_always_is_an_error),
-		cmocka_unit_test(test_stop_at_every_step),
+	    cmocka_unit_test(test_reordered),
+	    cmocka_unit_test(test_fail_every_operation),
+	    cmocka_unit_test(test_fail_every_fetch),
+	    cmocka_unit_test(test_corrupt_once_is_healed),
+	    cmocka_unit_test(test_corrupt_always_is_an_error),
+	    cmocka_unit_test(test_stop_at_every_step),
 	};
 	int null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 

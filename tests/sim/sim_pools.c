@@ -2,9 +2,9 @@
 /*
  * sim_pools.c - reads that share what is scarce: nobody waits for ever for what another one holds
  *
- * One raw layer of a remote blob, a memory budget at its floor, and more reads than that can hold at
- * a time, arranged so that all buffers for arriving bytes are full of bytes which somebody still needs
- * while he waits for more.
+ * One raw layer of a remote blob, a memory budget at its floor, and more reads than that can hold
+ * at a time, arranged so that all buffers for arriving bytes are full of bytes which somebody still
+ * needs while he waits for more.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -162,8 +162,8 @@ static bool settled(void *arg)
 }
 
 /*
- * As many fetches as there are buffers, and for each a second read that needs its last bytes and some
- * behind them, for which there is no buffer until one of those is given back.
+ * As many fetches as there are buffers, and for each a second read that needs its last bytes and
+ * some behind them, for which there is no buffer until one of those is given back.
  */
 static void test_half_of_a_read_parked(void **state)
 {

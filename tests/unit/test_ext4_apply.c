@@ -27,7 +27,7 @@
 #include "tar_make.h"
 #include "text.h"
 
-#define SEED "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+#define SEED	     "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 #define DEVICE_BYTES (256ull << 20)
 
 struct world {
@@ -143,9 +143,11 @@ static void fsck(struct world *w)
 	char command[512];
 	int status;
 
-	snprintf(command, sizeof(command),
-		 "PATH=$PATH:/sbin:/usr/sbin; e2fsck -fn %s >%s.log 2>&1 || { cat %s.log; false; }; "
-		 "r=$?; rm -f %s.log; exit $r", w->path, w->path, w->path, w->path);
+	snprintf(
+	    command, sizeof(command),
+	    "PATH=$PATH:/sbin:/usr/sbin; e2fsck -fn %s >%s.log 2>&1 || { cat %s.log; false; }; "
+	    "r=$?; rm -f %s.log; exit $r",
+	    w->path, w->path, w->path, w->path);
 	status = system(command);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 0);
@@ -153,8 +155,7 @@ static void fsck(struct world *w)
 
 /* --- looking --- */
 
-static bool look(struct world *w, const char *path, uint32_t *ret_ino,
-		 struct ext2_inode_large *ret)
+static bool look(struct world *w, const char *path, uint32_t *ret_ino, struct ext2_inode_large *ret)
 {
 	ext2_filsys fs;
 	ext2_ino_t ino = 0;
@@ -300,7 +301,7 @@ static void test_hard_links(void **state)
 	good(w);
 	tar_make_link(&w->tar, '1', "dir/b", "dir/a");
 	tar_make_link(&w->tar, '1', "c", "/dir/../dir/a");
-	tar_make_link(&w->tar, '1', "c", "c"); /* itself: nothing */
+	tar_make_link(&w->tar, '1', "c", "c");	    /* itself: nothing */
 	tar_make_link(&w->tar, '1', "sym2", "sym"); /* to the link, not what it names */
 	good(w);
 	fsck(w);
@@ -356,17 +357,17 @@ static void test_hostile_names(void **state)
 		int code;
 		const char *words;
 	} c[] = {
-		{'0', "../x", NULL, -EBADMSG, "leaves the image's root"},
-		{'0', "a/../../x", NULL, -EBADMSG, "leaves the image's root"},
-		{'5', "..", NULL, -EBADMSG, "leaves the image's root"},
-		{'0', "/..", NULL, -EBADMSG, "leaves the image's root"},
-		{'0', ".wh...", NULL, -EBADMSG, "whiteout of \"..\""},
-		{'0', ".wh..", NULL, -EBADMSG, "whiteout of \".\""},
-		{'0', "d/.wh.", NULL, -EBADMSG, "whiteout of \"\""},
-		{'1', "x", "../../etc/passwd", -EBADMSG, "leaves the image's root"},
-		{'1', "x", "/", -EBADMSG, "not there"},
-		{'0', ".", NULL, -EBADMSG, "root can only be a directory"},
-		{'2', "/", "x", -EBADMSG, "root can only be a directory"},
+	    {'0', "../x", NULL, -EBADMSG, "leaves the image's root"},
+	    {'0', "a/../../x", NULL, -EBADMSG, "leaves the image's root"},
+	    {'5', "..", NULL, -EBADMSG, "leaves the image's root"},
+	    {'0', "/..", NULL, -EBADMSG, "leaves the image's root"},
+	    {'0', ".wh...", NULL, -EBADMSG, "whiteout of \"..\""},
+	    {'0', ".wh..", NULL, -EBADMSG, "whiteout of \".\""},
+	    {'0', "d/.wh.", NULL, -EBADMSG, "whiteout of \"\""},
+	    {'1', "x", "../../etc/passwd", -EBADMSG, "leaves the image's root"},
+	    {'1', "x", "/", -EBADMSG, "not there"},
+	    {'0', ".", NULL, -EBADMSG, "root can only be a directory"},
+	    {'2', "/", "x", -EBADMSG, "root can only be a directory"},
 	};
 	struct world *w = *state;
 	char name[5000];
@@ -473,10 +474,13 @@ static void test_metadata(void **state)
 		int64_t sec;
 		uint32_t ns;
 	} times[] = {
-		{"-1000000.5", -1000001, 500000000}, {"0", 0, 0},
-		{"1234567890.123456789", 1234567890, 123456789}, {"2147483648", 2147483648ll, 0},
-		{"5000000000.25", 5000000000ll, 250000000}, {"15032385535", 15032385535ll, 0},
-		{"99999999999", (1ll << 34) - (1ll << 31) - 1, 0},
+	    {"-1000000.5", -1000001, 500000000},
+	    {"0", 0, 0},
+	    {"1234567890.123456789", 1234567890, 123456789},
+	    {"2147483648", 2147483648ll, 0},
+	    {"5000000000.25", 5000000000ll, 250000000},
+	    {"15032385535", 15032385535ll, 0},
+	    {"99999999999", (1ll << 34) - (1ll << 31) - 1, 0},
 	};
 	struct world *w = *state;
 	struct ext2_inode_large in;
@@ -497,7 +501,8 @@ static void test_metadata(void **state)
 		snprintf(name, sizeof(name), "/t%zu", i);
 		in = inode(w, name);
 		assert_int_equal((int64_t)(int32_t)in.i_mtime +
-					 ((int64_t)(in.i_mtime_extra & 3) << 32), times[i].sec);
+				     ((int64_t)(in.i_mtime_extra & 3) << 32),
+				 times[i].sec);
 		assert_int_equal(in.i_mtime_extra >> 2, times[i].ns);
 	}
 	in = inode(w, "/owned");
@@ -511,9 +516,10 @@ static void test_metadata(void **state)
 
 static void test_xattrs(void **state)
 {
-	static const uint8_t acl[] = {2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255,
-				      2, 0, 4, 0, 0xe8, 3, 0, 0, 4, 0, 4, 0, 255, 255, 255, 255,
-				      0x10, 0, 4, 0, 255, 255, 255, 255, 0x20, 0, 0, 0, 255, 255, 255, 255};
+	static const uint8_t acl[] = {2,   0,	0,   0,	   1,	0,    6,    0,	 255, 255, 255,
+				      255, 2,	0,   4,	   0,	0xe8, 3,    0,	 0,   4,   0,
+				      4,   0,	255, 255,  255, 255,  0x10, 0,	 4,   0,   255,
+				      255, 255, 255, 0x20, 0,	0,    0,    255, 255, 255, 255};
 	struct world *w = *state;
 	struct ext2_xattr_handle *h;
 	ext2_filsys fs;
@@ -737,23 +743,23 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_empty_layer),
-		T(test_whiteouts),
-		T(test_type_changes),
-		T(test_hard_links),
-		T(test_parents),
-		T(test_hostile_names),
-		T(test_symlinks_stay_inside),
-		T(test_changed_link_on_the_way),
-		T(test_broken_archives),
-		T(test_device_full),
-		T(test_metadata),
-		T(test_xattrs),
-		T(test_many_extents),
-		T(test_many_names),
-		T(test_small_change_is_small),
-		T(test_reused_lower_gives_same_bytes),
-		T(test_corrupt_lower),
+	    T(test_empty_layer),
+	    T(test_whiteouts),
+	    T(test_type_changes),
+	    T(test_hard_links),
+	    T(test_parents),
+	    T(test_hostile_names),
+	    T(test_symlinks_stay_inside),
+	    T(test_changed_link_on_the_way),
+	    T(test_broken_archives),
+	    T(test_device_full),
+	    T(test_metadata),
+	    T(test_xattrs),
+	    T(test_many_extents),
+	    T(test_many_names),
+	    T(test_small_change_is_small),
+	    T(test_reused_lower_gives_same_bytes),
+	    T(test_corrupt_lower),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

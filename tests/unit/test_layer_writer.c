@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_layer_writer.c - the blob is the same for any number of threads and any spool, and keeps every
- * rule of a writer; it is read back through the parsers of engine/format
+ * test_layer_writer.c - the blob is the same for any number of threads and any spool, and keeps
+ * every rule of a writer; it is read back through the parsers of engine/format
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -75,11 +75,11 @@ static struct layer_blob *make(const struct layer_format *f, unsigned int thread
 			       struct spool_budget *budget, size_t count)
 {
 	struct layer_writer_options o = {
-		.budget = budget,
-		.format = *f,
-		.virtual_bytes = DEVICE,
-		.chain_id = CHAIN,
-		.parent_chain_id = PARENT,
+	    .budget = budget,
+	    .format = *f,
+	    .virtual_bytes = DEVICE,
+	    .chain_id = CHAIN,
+	    .parent_chain_id = PARENT,
 	};
 	struct layer_writer *w;
 	struct layer_blob *b = NULL;
@@ -155,7 +155,8 @@ static void check_heads(const uint8_t *layer, uint64_t bytes, struct lsmt_header
 	assert_string_equal(ret->parent, "FEDCBA98-7654-3210-FEDC-BA9876543210");
 }
 
-/* The records raw, by the text of the format; then as the reader takes them, against what was added. */
+/* The records raw, by the text of the format; then as the reader takes them, against what was
+ * added. */
 static void check_index(const uint8_t *layer, const struct lsmt_header *t, size_t count)
 {
 	const uint8_t *rec = layer + t->index_offset;
@@ -236,8 +237,9 @@ static void check_blob(const struct layer_format *f, size_t count)
 	for (uint64_t n = 0; n < head.block_count; n++) {
 		struct range r = zfile_blocks(table, n, 1);
 
-		assert_int_equal(zfile_block_decode(&head, n, c, z + r.off, r.len,
-						    layer + n * head.block_bytes), 0);
+		assert_int_equal(
+		    zfile_block_decode(&head, n, c, z + r.off, r.len, layer + n * head.block_bytes),
+		    0);
 	}
 	check_heads(layer, plain, &t);
 	check_index(layer, &t, count);
@@ -251,8 +253,8 @@ static void check_blob(const struct layer_format *f, size_t count)
 static void test_rules_of_a_writer(void **state)
 {
 	static const struct layer_format f[] = {
-		{CODEC_ZSTD, 3, 4096}, {CODEC_ZSTD, 1, 32768}, {CODEC_LZ4, 0, 4096},
-		{CODEC_LZ4, 0, 32768}, {CODEC_ZSTD, 9, 16384},
+	    {CODEC_ZSTD, 3, 4096}, {CODEC_ZSTD, 1, 32768}, {CODEC_LZ4, 0, 4096},
+	    {CODEC_LZ4, 0, 32768}, {CODEC_ZSTD, 9, 16384},
 	};
 
 	(void)state;
@@ -266,8 +268,8 @@ static void test_spool_failure(void **state)
 {
 	struct spool_budget budget = {.limit = 0, .dir = "/nonexistent"};
 	struct layer_format f = {CODEC_LZ4, 0, 4096};
-	struct layer_writer_options o = {.budget = &budget, .format = f, .virtual_bytes = DEVICE,
-					 .chain_id = CHAIN};
+	struct layer_writer_options o = {
+	    .budget = &budget, .format = f, .virtual_bytes = DEVICE, .chain_id = CHAIN};
 	struct layer_writer *w;
 	struct layer_blob *b;
 	struct err e = {0};
@@ -289,9 +291,9 @@ static void test_spool_failure(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_any_thread_count_same_bytes),
-		cmocka_unit_test(test_rules_of_a_writer),
-		cmocka_unit_test(test_spool_failure),
+	    cmocka_unit_test(test_any_thread_count_same_bytes),
+	    cmocka_unit_test(test_rules_of_a_writer),
+	    cmocka_unit_test(test_spool_failure),
 	};
 
 	return cmocka_run_group_tests(tests, make_adds, free_adds);

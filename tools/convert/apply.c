@@ -2,10 +2,10 @@
 /*
  * apply.c - entries, whiteouts and links of an OCI layer
  *
- * Names of the archive are cleaned first: leading slashes go, "." goes, ".." is resolved within the name
- * and must not climb above the root. What remains is walked inside the file system; symbolic links among the
- * parents are followed there, as a runtime unpacking the layer into a root directory does, with the
- * root as their highest parent.
+ * Names of the archive are cleaned first: leading slashes go, "." goes, ".." is resolved within the
+ * name and must not climb above the root. What remains is walked inside the file system; symbolic
+ * links among the parents are followed there, as a runtime unpacking the layer into a root
+ * directory does, with the root as their highest parent.
  */
 #include "apply.h"
 
@@ -145,7 +145,7 @@ struct todo {
 		const char *name; /* in the parent's block: lives as long as the entry */
 		size_t len;
 		bool touched;
-	} *item;
+	} * item;
 	size_t count, room;
 };
 
@@ -181,7 +181,8 @@ static int drop_tree(struct apply *a, uint32_t ino, struct err *e)
 		size_t len;
 
 		if (q.count > ext4_inode_count(a->x))
-			rc = err_set(e, -EBADMSG, "the directories of the layers below form a loop");
+			rc =
+			    err_set(e, -EBADMSG, "the directories of the layers below form a loop");
 		else
 			rc = tree_dir(a->t, q.item[i].ino, &d, e);
 		while (rc == 0 && dir_next(d, &pos, &name, &len, &te)) {
@@ -205,8 +206,8 @@ static int drop_entry(struct apply *a, const struct tree_entry *te, struct err *
 }
 
 /*
- * Hide what lower layers left in a directory, at every depth; what this layer has named stays, and so
- * do directories on the way to it.
+ * Hide what lower layers left in a directory, at every depth; what this layer has named stays, and
+ * so do directories on the way to it.
  */
 static int make_opaque(struct apply *a, uint32_t ino, struct err *e)
 {
@@ -222,7 +223,8 @@ static int make_opaque(struct apply *a, uint32_t ino, struct err *e)
 		size_t len;
 
 		if (q.count > ext4_inode_count(a->x))
-			rc = err_set(e, -EBADMSG, "the directories of the layers below form a loop");
+			rc =
+			    err_set(e, -EBADMSG, "the directories of the layers below form a loop");
 		else
 			rc = tree_dir(a->t, q.item[i].ino, &d, e);
 		while (rc == 0 && dir_next(d, &pos, &name, &len, &te)) {
@@ -336,12 +338,14 @@ static int walk(struct apply *a, const char *path, bool create, struct dir **ret
 			size_t tlen;
 
 			if (++links > MAX_SYMLINKS)
-				return err_set(e, -ELOOP, "too many symbolic links at \"%s\"", name);
+				return err_set(e, -ELOOP, "too many symbolic links at \"%s\"",
+					       name);
 			rc = ext4_symlink_read(a->x, te.ino, to, &tlen, e);
 			if (rc < 0)
 				return rc;
 			if (tlen + 1 + strlen(end) + 1 > WORK_PATH)
-				return err_set(e, -ENAMETOOLONG, "path through \"%s\" too long", name);
+				return err_set(e, -ENAMETOOLONG, "path through \"%s\" too long",
+					       name);
 			memcpy(to + tlen, end, strlen(end) + 1); /* with its slash, or "" */
 			p = to;
 			if (*p == '/')
@@ -465,7 +469,8 @@ static int apply_hardlink(struct apply *a, struct dir *d, const char *name,
 	if ((rc < 0 && rc != -ENOENT && rc != -ENOTDIR))
 		return rc;
 	if (rc < 0 || !*path || !dir_find(td, tname, strlen(tname), &target))
-		return err_set(e, -EBADMSG, "a hard link to \"%.200s\", which is not there", te->link);
+		return err_set(e, -EBADMSG, "a hard link to \"%.200s\", which is not there",
+			       te->link);
 	if (target.type == EXT2_FT_DIR)
 		return err_set(e, -EBADMSG, "a hard link to the directory \"%.200s\"", te->link);
 	if (dir_find(d, name, strlen(name), &old) && old.ino == target.ino) {
@@ -548,18 +553,18 @@ static int fill_by_type(struct apply *a, const struct tar_entry *te, struct ext2
 	return err_set(e, -EINVAL, "unexpected type");
 }
 
-static int apply_other(struct apply *a, struct dir *d, const char *name,
-		       const struct tar_entry *te, struct err *e)
+static int apply_other(struct apply *a, struct dir *d, const char *name, const struct tar_entry *te,
+		       struct err *e)
 {
 	static const struct {
 		uint16_t mode;
 		uint8_t ft;
 	} kind[] = {
-		[TAR_FILE] = {LINUX_S_IFREG, EXT2_FT_REG_FILE},
-		[TAR_SYMLINK] = {LINUX_S_IFLNK, EXT2_FT_SYMLINK},
-		[TAR_CHAR] = {LINUX_S_IFCHR, EXT2_FT_CHRDEV},
-		[TAR_BLOCK] = {LINUX_S_IFBLK, EXT2_FT_BLKDEV},
-		[TAR_FIFO] = {LINUX_S_IFIFO, EXT2_FT_FIFO},
+	    [TAR_FILE] = {LINUX_S_IFREG, EXT2_FT_REG_FILE},
+	    [TAR_SYMLINK] = {LINUX_S_IFLNK, EXT2_FT_SYMLINK},
+	    [TAR_CHAR] = {LINUX_S_IFCHR, EXT2_FT_CHRDEV},
+	    [TAR_BLOCK] = {LINUX_S_IFBLK, EXT2_FT_BLKDEV},
+	    [TAR_FIFO] = {LINUX_S_IFIFO, EXT2_FT_FIFO},
 	};
 	struct ext2_inode_large in = {0};
 	uint32_t ino;

@@ -35,9 +35,9 @@ struct apply_stats {
  * @sink:   called on this thread
  * @ret:    filled as far as it came, also on failure
  *
- * Returns 0; -EBADMSG a broken or hostile archive, -ENOSPC device full, -E2BIG attributes do not fit,
- * -EOPNOTSUPP something ext4 cannot hold, -EOVERFLOW a number out of range, or what @input or @sink
- * returned. After a failure the file system is of no more use.
+ * Returns 0; -EBADMSG a broken or hostile archive, -ENOSPC device full, -E2BIG attributes do not
+ * fit, -EOPNOTSUPP something ext4 cannot hold, -EOVERFLOW a number out of range, or what @input or
+ * @sink returned. After a failure the file system is of no more use.
  */
 int apply_layer(struct ext4 *x, tar_input_fn *input, void *input_arg, apply_sink_fn *sink,
 		void *sink_arg, struct apply_stats *ret, struct err *e);

@@ -38,7 +38,8 @@ static int emit(struct apply_file *f, uint32_t lblk, const uint8_t *p, uint32_t 
 				    &start, &got, e);
 
 		if (rc == 0)
-			rc = f->sink(f->sink_arg, start * BLOCK_BYTES, p, (size_t)got * BLOCK_BYTES, e);
+			rc = f->sink(f->sink_arg, start * BLOCK_BYTES, p, (size_t)got * BLOCK_BYTES,
+				     e);
 		if (rc < 0)
 			return rc;
 		extents_add(&f->runs, lblk, start, got);

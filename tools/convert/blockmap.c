@@ -195,15 +195,16 @@ void blockmap_drop(struct blockmap *m, uint64_t block, uint64_t count)
 	}
 }
 
-int blockmap_each_dirty(struct blockmap *m,
-			int (*fn)(void *arg, uint64_t block, const void *data), void *arg)
+int blockmap_each_dirty(struct blockmap *m, int (*fn)(void *arg, uint64_t block, const void *data),
+			void *arg)
 {
 	for (size_t i = 0; i < m->leaf_count; i++) {
 		struct leaf *l = m->leaf[i];
 
 		for (unsigned int w = 0; l && w < LEAF_BLOCKS / 64; w++) {
 			while (l->dirty[w]) {
-				unsigned int j = w * 64 + (unsigned int)__builtin_ctzll(l->dirty[w]);
+				unsigned int j =
+				    w * 64 + (unsigned int)__builtin_ctzll(l->dirty[w]);
 				int rc = fn(arg, (uint64_t)i * LEAF_BLOCKS + j, l->block[j]);
 
 				if (rc)
@@ -249,7 +250,8 @@ static errcode_t bytes_io(struct blockmap *m, uint64_t off, uint64_t len, uint8_
 
 static uint64_t io_bytes(io_channel ch, int count)
 {
-	return count < 0 ? (uint64_t)-(int64_t)count : (uint64_t)count * (unsigned int)ch->block_size;
+	return count < 0 ? (uint64_t) - (int64_t)count
+			 : (uint64_t)count * (unsigned int)ch->block_size;
 }
 
 static errcode_t io_open(const char *name, int flags, io_channel *ret);
@@ -311,18 +313,18 @@ static errcode_t io_readahead(io_channel ch, unsigned long long block, unsigned 
 }
 
 static struct struct_io_manager manager = {
-	.magic = EXT2_ET_MAGIC_IO_MANAGER,
-	.name = "headstart block map",
-	.open = io_open,
-	.close = io_close,
-	.set_blksize = io_set_blksize,
-	.read_blk = io_read,
-	.write_blk = io_write,
-	.flush = io_flush,
-	.write_byte = io_write_byte,
-	.read_blk64 = io_read64,
-	.write_blk64 = io_write64,
-	.cache_readahead = io_readahead,
+    .magic = EXT2_ET_MAGIC_IO_MANAGER,
+    .name = "headstart block map",
+    .open = io_open,
+    .close = io_close,
+    .set_blksize = io_set_blksize,
+    .read_blk = io_read,
+    .write_blk = io_write,
+    .flush = io_flush,
+    .write_byte = io_write_byte,
+    .read_blk64 = io_read64,
+    .write_blk64 = io_write64,
+    .cache_readahead = io_readahead,
 };
 
 static errcode_t io_open(const char *name, int flags, io_channel *ret)

@@ -46,10 +46,11 @@ void blockmap_drop(struct blockmap *m, uint64_t block, uint64_t count);
  * blockmap_each_dirty - visit dirty blocks in ascending order and make them clean
  * Stops at the first non-zero return of @fn and returns it.
  */
-int blockmap_each_dirty(struct blockmap *m,
-			int (*fn)(void *arg, uint64_t block, const void *data), void *arg);
+int blockmap_each_dirty(struct blockmap *m, int (*fn)(void *arg, uint64_t block, const void *data),
+			void *arg);
 
-/* blockmap_error - the first error of the lower reader, for a message; code 0 when there was none */
+/* blockmap_error - the first error of the lower reader, for a message; code 0 when there was none
+ */
 const struct err *blockmap_error(const struct blockmap *m);
 
 uint64_t blockmap_bytes_held(const struct blockmap *m);

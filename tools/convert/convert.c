@@ -124,8 +124,8 @@ static int convert_document(struct run *r, const struct store_manifest *m, const
 		return convert_image(&r->c, m, tag, new_image(r->result), out, e);
 	rc = oci_index_parse(m->bytes, m->len, &ix, e);
 	if (rc == 0)
-		rc = r->c.o->all_platforms ? convert_index(r, m, ix, tag, depth, out, e) :
-					     convert_picked(r, ix, tag, depth, out, e);
+		rc = r->c.o->all_platforms ? convert_index(r, m, ix, tag, depth, out, e)
+					   : convert_picked(r, ix, tag, depth, out, e);
 	oci_index_free(ix);
 	return rc;
 }
@@ -194,9 +194,9 @@ int convert_run(const struct convert_options *o, struct convert_result *ret, str
 	r.c.budget.limit = o->memory_bytes;
 	r.c.budget.dir = o->spool_dir;
 	/* "1" is the version of what this converter writes: any change to its output raises it */
-	r.c.conversion = text_printf("1 ext4 %llu %s-%d %u", (unsigned long long)o->device_bytes,
-				     codec_name(o->format.codec), o->format.level,
-				     o->format.block_bytes);
+	r.c.conversion =
+	    text_printf("1 ext4 %llu %s-%d %u", (unsigned long long)o->device_bytes,
+			codec_name(o->format.codec), o->format.level, o->format.block_bytes);
 	if (o->platform)
 		rc = oci_platform_parse(o->platform, &r.platform, e);
 	else

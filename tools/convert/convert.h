@@ -2,9 +2,9 @@
 /*
  * convert.h - an image, or all images of an index, into the overlaybd format
  *
- * Blobs go up first, then the config, then manifests by digest, and the tag last: at no moment does the
- * destination hold a tag whose image is not complete. The output depends on the source and the options
- * in struct convert_format only.
+ * Blobs go up first, then the config, then manifests by digest, and the tag last: at no moment does
+ * the destination hold a tag whose image is not complete. The output depends on the source and the
+ * options in struct convert_format only.
  */
 #ifndef HS_CONVERT_CONVERT_H
 #define HS_CONVERT_CONVERT_H
@@ -32,16 +32,17 @@ struct convert_options {
 
 	struct layer_format format;
 	uint64_t device_bytes;
-	uint64_t max_bytes;    /* uncompressed, all layers of one image */
-	bool oci;	       /* media types */
-	bool referrer;	       /* artifactType and subject */
-	bool reuse;	       /* look for layers converted before */
+	uint64_t max_bytes; /* uncompressed, all layers of one image */
+	bool oci;	    /* media types */
+	bool referrer;	    /* artifactType and subject */
+	bool reuse;	    /* look for layers converted before */
 	bool upload;
 	const char *dump_dir;  /* write config.json and manifest.json here, or NULL */
 	unsigned int threads;  /* that compress */
 	uint64_t memory_bytes; /* for compressed layers that wait */
 	const char *spool_dir; /* when that is not enough; NULL: default */
-	const char *creds, *authfile, *cacert, *cert, *key, *hosts_dir; /* for reading reused layers */
+	const char *creds, *authfile, *cacert, *cert, *key,
+	    *hosts_dir; /* for reading reused layers */
 	bool insecure;
 	struct progress *progress;
 };

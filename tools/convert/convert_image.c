@@ -61,7 +61,8 @@ static int check_layers(struct work *w, struct err *e)
 	if (!w->manifest->layer_count)
 		return err_set(e, -EOPNOTSUPP, "an image without layers has nothing to convert");
 	if (w->manifest->layer_count != w->config->diff_id_count)
-		return err_set(e, -EBADMSG, "%zu layers in the manifest, %zu diff IDs in the config",
+		return err_set(e, -EBADMSG,
+			       "%zu layers in the manifest, %zu diff IDs in the config",
 			       w->manifest->layer_count, w->config->diff_id_count);
 	for (size_t i = 0; i < w->manifest->layer_count; i++) {
 		const struct oci_descriptor *d = &w->manifest->layers[i];
@@ -69,8 +70,9 @@ static int check_layers(struct work *w, struct err *e)
 		if (oci_annotation(d, OBD_ANNOTATION_DIGEST))
 			return err_set(e, -EINVAL, "the image is in the overlaybd format already");
 		if (!strstr(d->media_type, ".layer.") && !strstr(d->media_type, "rootfs.diff.tar"))
-			return err_set(e, -EOPNOTSUPP, "layer %zu is a \"%.80s\", not a file system layer",
-				       i, d->media_type);
+			return err_set(e, -EOPNOTSUPP,
+				       "layer %zu is a \"%.80s\", not a file system layer", i,
+				       d->media_type);
 		if (strstr(d->media_type, "encrypted"))
 			return err_set(e, -EOPNOTSUPP, "layer %zu is encrypted", i);
 	}
@@ -99,10 +101,10 @@ static int read_source(struct work *w, struct err *e)
 	w->result->layer_count = w->count;
 	strcpy(w->result->source_digest, w->source->digest);
 	w->result->platform = text_printf(
-		"%s/%s%s%s", w->config->platform.os ? w->config->platform.os : "linux",
-		w->config->platform.architecture ? w->config->platform.architecture : "unknown",
-		w->config->platform.variant ? "/" : "",
-		w->config->platform.variant ? w->config->platform.variant : "");
+	    "%s/%s%s%s", w->config->platform.os ? w->config->platform.os : "linux",
+	    w->config->platform.architecture ? w->config->platform.architecture : "unknown",
+	    w->config->platform.variant ? "/" : "",
+	    w->config->platform.variant ? w->config->platform.variant : "");
 	for (size_t i = 0; i < w->count; i++) {
 		struct convert_layer *l = &w->result->layers[i];
 
@@ -124,7 +126,8 @@ static int open_device(struct work *w, struct err *e)
 	int rc;
 
 	if (w->c->reuse)
-		w->reused_count = reuse_match(w->c->reuse, w->c->target, w->chain, w->count, w->reused);
+		w->reused_count =
+		    reuse_match(w->c->reuse, w->c->target, w->chain, w->count, w->reused);
 	if (w->reused_count == w->count)
 		return 0;
 	if (w->reused_count &&
@@ -147,7 +150,8 @@ static void note_reused(struct work *w)
 		strcpy(l->digest, w->reused[i].digest);
 		l->bytes = w->reused[i].bytes;
 		l->reused = true;
-		progress_say(w->o->progress, "layer %zu/%zu: converted before, reused", i + 1, w->count);
+		progress_say(w->o->progress, "layer %zu/%zu: converted before, reused", i + 1,
+			     w->count);
 	}
 }
 
@@ -158,12 +162,12 @@ static int start_feeds(struct work *w, size_t upto, struct err *e)
 	for (; w->feeds_started < w->count && w->feeds_started < upto; w->feeds_started++) {
 		size_t i = w->feeds_started;
 		struct layer_feed_options fo = {
-			.store = w->c->source,
-			.digest = w->manifest->layers[i].digest,
-			.bytes = w->manifest->layers[i].size,
-			.diff_id = w->config->diff_ids[i],
-			.queue_bytes = FEED_QUEUE_BYTES,
-			.totals = progress_feeds(w->o->progress),
+		    .store = w->c->source,
+		    .digest = w->manifest->layers[i].digest,
+		    .bytes = w->manifest->layers[i].size,
+		    .diff_id = w->config->diff_ids[i],
+		    .queue_bytes = FEED_QUEUE_BYTES,
+		    .totals = progress_feeds(w->o->progress),
 		};
 		int rc = layer_feed_start(&fo, &w->feed[i], e);
 
@@ -196,12 +200,12 @@ static int convert_layer(struct work *w, size_t i, struct err *e)
 {
 	struct convert_layer *l = &w->result->layers[i];
 	struct layer_writer_options wo = {
-		.pool = w->c->pool,
-		.budget = &w->c->budget,
-		.format = w->o->format,
-		.virtual_bytes = w->o->device_bytes,
-		.chain_id = w->chain[i],
-		.parent_chain_id = i ? w->chain[i - 1] : NULL,
+	    .pool = w->c->pool,
+	    .budget = &w->c->budget,
+	    .format = w->o->format,
+	    .virtual_bytes = w->o->device_bytes,
+	    .chain_id = w->chain[i],
+	    .parent_chain_id = i ? w->chain[i - 1] : NULL,
 	};
 	struct counted_feed cf = {.feed = w->feed[i], .uploader = w->uploader};
 	struct layer_writer *writer = layer_writer_new(&wo);
@@ -218,10 +222,10 @@ static int convert_layer(struct work *w, size_t i, struct err *e)
 	l->tar_bytes = cf.bytes;
 	l->plain_bytes = layer_blob_plain_bytes(w->job[i].blob);
 	l->bytes = layer_blob_bytes(w->job[i].blob);
-	progress_say(w->o->progress, "layer %zu/%zu: %llu entries, %s -> %s in %.1f s", i + 1, w->count,
-		     (unsigned long long)st.entries, text_size(cf.bytes, plain, sizeof(plain)),
-		     text_size(l->bytes, stored, sizeof(stored)),
-		     (double)(clock_now_ns() - start) / 1e9);
+	progress_say(
+	    w->o->progress, "layer %zu/%zu: %llu entries, %s -> %s in %.1f s", i + 1, w->count,
+	    (unsigned long long)st.entries, text_size(cf.bytes, plain, sizeof(plain)),
+	    text_size(l->bytes, stored, sizeof(stored)), (double)(clock_now_ns() - start) / 1e9);
 	uploader_add(w->uploader, &w->job[i]);
 	return 0;
 }
@@ -229,10 +233,10 @@ static int convert_layer(struct work *w, size_t i, struct err *e)
 static int convert_layers(struct work *w, struct err *e)
 {
 	struct uploader_options uo = {
-		.store = w->c->target,
-		.mount_from = w->c->mount_from,
-		.threads = UPLOAD_THREADS,
-		.sent_bytes = progress_sent(w->o->progress),
+	    .store = w->c->target,
+	    .mount_from = w->c->mount_from,
+	    .threads = UPLOAD_THREADS,
+	    .sent_bytes = progress_sent(w->o->progress),
 	};
 	struct feed_totals *t = progress_feeds(w->o->progress);
 	int rc = uploader_new(&uo, &w->uploader, e);
@@ -246,7 +250,8 @@ static int convert_layers(struct work *w, struct err *e)
 		if (rc == 0)
 			rc = convert_layer(w, i, e);
 		if (rc < 0)
-			return err_wrap(e, rc, "layer %zu (%s)", i + 1, w->manifest->layers[i].digest);
+			return err_wrap(e, rc, "layer %zu (%s)", i + 1,
+					w->manifest->layers[i].digest);
 		layer_feed_free(w->feed[i]);
 		w->feed[i] = NULL;
 	}
@@ -286,7 +291,8 @@ static int dump(const struct convert_options *o, const char *name, const char *t
 	return rc;
 }
 
-/* The source's config with the diff IDs of the new layers; the blobs are plain tars: their digests. */
+/* The source's config with the diff IDs of the new layers; the blobs are plain tars: their digests.
+ */
 static int put_config(struct work *w, char digest[static DIGEST_TEXT_BYTES], uint64_t *ret_bytes,
 		      struct err *e)
 {
@@ -355,8 +361,7 @@ int put_document(struct convert_context *c, void *cjson_root, const char *media_
 	return rc;
 }
 
-static int put_manifest(struct work *w, const char *tag, struct convert_output *out,
-			struct err *e)
+static int put_manifest(struct work *w, const char *tag, struct convert_output *out, struct err *e)
 {
 	const char *type = w->o->oci ? OCI_TYPE_MANIFEST : DOCKER_TYPE_MANIFEST;
 	cJSON *root, *layers, *source = cJSON_ParseWithLength(w->source->bytes, w->source->len);
@@ -372,16 +377,16 @@ static int put_manifest(struct work *w, const char *tag, struct convert_output *
 	if (w->o->referrer)
 		cJSON_AddStringToObject(root, "artifactType",
 					"application/vnd.containerd.overlaybd.native.v1+json");
-	cJSON_AddItemToObject(root, "config",
-			      descriptor(w->o->oci ? OCI_TYPE_CONFIG : DOCKER_TYPE_CONFIG, digest,
-					 bytes));
+	cJSON_AddItemToObject(
+	    root, "config",
+	    descriptor(w->o->oci ? OCI_TYPE_CONFIG : DOCKER_TYPE_CONFIG, digest, bytes));
 	layers = cJSON_AddArrayToObject(root, "layers");
 	for (size_t i = 0; i < w->count; i++)
 		cJSON_AddItemToArray(layers, layer_descriptor(w, i));
 	if (w->o->referrer)
-		cJSON_AddItemToObject(root, "subject",
-				      descriptor(w->source->media_type, w->source->digest,
-						 w->source->len));
+		cJSON_AddItemToObject(
+		    root, "subject",
+		    descriptor(w->source->media_type, w->source->digest, w->source->len));
 	if (annotations && w->o->oci)
 		cJSON_AddItemToObject(root, "annotations", annotations);
 	else

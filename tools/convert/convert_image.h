@@ -40,7 +40,6 @@ int convert_image(struct convert_context *c, const struct store_manifest *m, con
 
 /* put_document - print @root, store it as manifest or index, describe it; dumps it when asked */
 int put_document(struct convert_context *c, void *cjson_root, const char *media_type,
-		 const char *tag, const char *dump_name, struct convert_output *out,
-		 struct err *e);
+		 const char *tag, const char *dump_name, struct convert_output *out, struct err *e);
 
 #endif

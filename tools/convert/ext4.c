@@ -2,10 +2,10 @@
 /*
  * ext4.c - mkfs, allocation, inodes and attributes over libext2fs and the block map
  *
- * Layout: one flexible group spans the device, so bitmaps and inode tables lie together at its start
- * and everything behind them is one stretch of free blocks. No journal, no resize inode, no backup
- * superblocks (sparse_super2 without backup groups: each would be rewritten by every layer), group
- * checksums with lazily initialised groups, so unused bitmaps and inode tables cost nothing.
+ * Layout: one flexible group spans the device, so bitmaps and inode tables lie together at its
+ * start and everything behind them is one stretch of free blocks. No journal, no resize inode, no
+ * backup superblocks (sparse_super2 without backup groups: each would be rewritten by every layer),
+ * group checksums with lazily initialised groups, so unused bitmaps and inode tables cost nothing.
  */
 #include "ext4.h"
 
@@ -148,15 +148,15 @@ int ext4_format(struct ext4 *x, const char *seed, struct err *e)
 	while (1ull << p.s_log_groups_per_flex < groups)
 		p.s_log_groups_per_flex++;
 	p.s_min_extra_isize = p.s_want_extra_isize =
-		sizeof(struct ext2_inode_large) - EXT2_GOOD_OLD_INODE_SIZE;
+	    sizeof(struct ext2_inode_large) - EXT2_GOOD_OLD_INODE_SIZE;
 	p.s_feature_compat = EXT2_FEATURE_COMPAT_EXT_ATTR | EXT2_FEATURE_COMPAT_DIR_INDEX |
 			     EXT4_FEATURE_COMPAT_SPARSE_SUPER2;
 	p.s_feature_incompat = EXT2_FEATURE_INCOMPAT_FILETYPE | EXT3_FEATURE_INCOMPAT_EXTENTS |
 			       EXT4_FEATURE_INCOMPAT_FLEX_BG;
-	p.s_feature_ro_compat = EXT2_FEATURE_RO_COMPAT_SPARSE_SUPER |
-				EXT2_FEATURE_RO_COMPAT_LARGE_FILE | EXT4_FEATURE_RO_COMPAT_HUGE_FILE |
-				EXT4_FEATURE_RO_COMPAT_DIR_NLINK |
-				EXT4_FEATURE_RO_COMPAT_EXTRA_ISIZE | EXT4_FEATURE_RO_COMPAT_GDT_CSUM;
+	p.s_feature_ro_compat =
+	    EXT2_FEATURE_RO_COMPAT_SPARSE_SUPER | EXT2_FEATURE_RO_COMPAT_LARGE_FILE |
+	    EXT4_FEATURE_RO_COMPAT_HUGE_FILE | EXT4_FEATURE_RO_COMPAT_DIR_NLINK |
+	    EXT4_FEATURE_RO_COMPAT_EXTRA_ISIZE | EXT4_FEATURE_RO_COMPAT_GDT_CSUM;
 
 	rc = ext2fs_initialize("image", EXT2_FLAG_64BITS, &p, blockmap_io(x->map), &x->fs);
 	if (rc)
@@ -253,7 +253,8 @@ int ext4_begin(struct ext4 *x, struct err *e)
 		return fail(x, rc, "opening the file system of the layers below", e);
 	if (x->fs->blocksize != BLOCK_BYTES || ext2fs_blocks_count(x->fs->super) > x->blocks ||
 	    EXT2_INODE_SIZE(x->fs->super) != 256)
-		return err_set(e, -EBADMSG, "the file system of the layers below is not one of ours");
+		return err_set(e, -EBADMSG,
+			       "the file system of the layers below is not one of ours");
 	x->fs->now = FS_TIME;
 	x->fs->priv_data = x;
 	rc = ext2fs_read_bitmaps(x->fs);
@@ -332,7 +333,8 @@ int ext4_alloc(struct ext4 *x, uint32_t want, uint64_t *ret_start, uint32_t *ret
 static int free_blocks(struct ext4 *x, uint64_t start, uint64_t len, struct err *e)
 {
 	if (start < 1 || len > x->blocks || start > x->blocks - len)
-		return err_set(e, -EBADMSG, "an inode of the layers below names blocks outside the device");
+		return err_set(e, -EBADMSG,
+			       "an inode of the layers below names blocks outside the device");
 	for (uint64_t b = start; b < start + len; b++)
 		if (!ext2fs_test_block_bitmap2(x->fs->block_map, b))
 			return err_set(e, -EBADMSG, "block %llu is in use but marked free",
@@ -368,7 +370,8 @@ void extents_done(struct extents *x)
 	memset(x, 0, sizeof(*x));
 }
 
-#define NODE_ENTRIES ((BLOCK_BYTES - sizeof(struct ext3_extent_header)) / sizeof(struct ext3_extent))
+#define NODE_ENTRIES                                                                               \
+	((BLOCK_BYTES - sizeof(struct ext3_extent_header)) / sizeof(struct ext3_extent))
 #define ROOT_ENTRIES 4u
 
 /* One node of the tree; @leaf: @run, else @child and @first give the blocks below. */
@@ -486,24 +489,27 @@ static int walk_node(struct ext4 *x, const void *node, size_t bytes, unsigned in
 	for (size_t n = 0; n < count; n++) {
 		if (depth == 0) {
 			uint32_t lblk = le32toh(ex[n].ee_block), len = le16toh(ex[n].ee_len);
-			uint64_t pblk = le32toh(ex[n].ee_start) |
-					(uint64_t)le16toh(ex[n].ee_start_hi) << 32;
+			uint64_t pblk =
+			    le32toh(ex[n].ee_start) | (uint64_t)le16toh(ex[n].ee_start_hi) << 32;
 			const struct extents *r = w->runs;
 
 			if (!len || len > EXT_INIT_MAX_LEN || pblk < 1 || pblk > x->blocks - len ||
 			    lblk > UINT32_MAX - len ||
 			    (r && r->count &&
 			     lblk < r->e[r->count - 1].lblk + r->e[r->count - 1].len))
-				return err_set(e, -EBADMSG, "an extent of the layers below is corrupt");
+				return err_set(e, -EBADMSG,
+					       "an extent of the layers below is corrupt");
 			if (r)
 				extents_add(w->runs, lblk, pblk, len);
 		} else {
-			uint64_t b = le32toh(ix[n].ei_leaf) | (uint64_t)le16toh(ix[n].ei_leaf_hi) << 32;
+			uint64_t b = le32toh(ix[n].ei_leaf) | (uint64_t)le16toh(ix[n].ei_leaf_hi)
+								  << 32;
 			uint8_t block[BLOCK_BYTES];
 			int rc;
 
 			if (!w->budget--)
-				return err_set(e, -EBADMSG, "an extent tree of the layers below loops");
+				return err_set(e, -EBADMSG,
+					       "an extent tree of the layers below loops");
 			rc = blockmap_read(x->map, b, block, e);
 			if (rc == 0)
 				rc = walk_node(x, block, BLOCK_BYTES, depth - 1, w, e);
@@ -523,7 +529,8 @@ static int walk_extents(struct ext4 *x, const struct ext2_inode_large *in, struc
 	unsigned int depth = le16toh(h->eh_depth);
 
 	if (!(in->i_flags & EXT4_EXTENTS_FL) || depth > 5)
-		return err_set(e, -EBADMSG, "an inode of the layers below has no valid extent tree");
+		return err_set(e, -EBADMSG,
+			       "an inode of the layers below has no valid extent tree");
 	w->budget = x->blocks;
 	return walk_node(x, in->i_block, sizeof(in->i_block), depth, w, e);
 }
@@ -585,8 +592,7 @@ int ext4_inode_read(struct ext4 *x, uint32_t ino, struct ext2_inode_large *ret, 
 	return rc ? fail(x, rc, "reading an inode", e) : 0;
 }
 
-int ext4_inode_write(struct ext4 *x, uint32_t ino, const struct ext2_inode_large *in,
-		     struct err *e)
+int ext4_inode_write(struct ext4 *x, uint32_t ino, const struct ext2_inode_large *in, struct err *e)
 {
 	struct ext2_inode_large copy = *in;
 	errcode_t rc;
@@ -647,14 +653,15 @@ int ext4_symlink_read(struct ext4 *x, uint32_t ino, char *out, size_t *ret_len, 
 		return err_set(e, -EBADMSG, "inode %u is not a valid symbolic link", ino);
 	if (!(in.i_flags & EXT4_EXTENTS_FL)) {
 		if (in.i_size >= sizeof(in.i_block))
-			return err_set(e, -EBADMSG, "symbolic link %u is too long for its inode", ino);
+			return err_set(e, -EBADMSG, "symbolic link %u is too long for its inode",
+				       ino);
 		memcpy(out, in.i_block, in.i_size);
 	} else {
 		rc = ext4_extents_get(x, &in, &runs, e);
 		if (rc < 0)
 			return rc;
-		rc = runs.count ? blockmap_read(x->map, runs.e[0].pblk, block, e) :
-				  err_set(e, -EBADMSG, "symbolic link %u has no content", ino);
+		rc = runs.count ? blockmap_read(x->map, runs.e[0].pblk, block, e)
+				: err_set(e, -EBADMSG, "symbolic link %u has no content", ino);
 		extents_done(&runs);
 		if (rc < 0)
 			return rc;
@@ -676,8 +683,8 @@ static bool acl_valid(const uint8_t *p, size_t bytes)
 		unsigned int tag = p[at] | (unsigned int)p[at + 1] << 8;
 		unsigned int perm = p[at + 2] | (unsigned int)p[at + 3] << 8;
 
-		if (perm > 7 || (tag != 1 && tag != 2 && tag != 4 && tag != 8 && tag != 0x10 &&
-				 tag != 0x20))
+		if (perm > 7 ||
+		    (tag != 1 && tag != 2 && tag != 4 && tag != 8 && tag != 0x10 && tag != 0x20))
 			return false;
 	}
 	return true;
@@ -701,14 +708,15 @@ static int set_one(struct ext4 *x, struct ext2_xattr_handle *h, const struct xat
 	errcode_t rc;
 
 	if (!name_valid(a->name))
-		return err_set(e, -EOPNOTSUPP, "extended attribute \"%.64s\" cannot be stored in ext4",
-			       a->name);
+		return err_set(e, -EOPNOTSUPP,
+			       "extended attribute \"%.64s\" cannot be stored in ext4", a->name);
 	if (!strncmp(a->name, "system.posix_acl_", 17) && !acl_valid(a->value, a->bytes))
 		return err_set(e, -EBADMSG, "extended attribute %s is not a valid ACL", a->name);
 	rc = ext2fs_xattr_set(h, a->name, a->value, a->bytes);
 	if (rc == EXT2_ET_EA_NO_SPACE || a->bytes > BLOCK_BYTES)
 		return err_set(e, -E2BIG,
-			       "extended attributes do not fit: \"%.64s\" (%zu bytes); ext4 holds about 4000 bytes a file",
+			       "extended attributes do not fit: \"%.64s\" (%zu bytes); ext4 holds "
+			       "about 4000 bytes a file",
 			       a->name, a->bytes);
 	return rc ? fail(x, rc, "setting an extended attribute", e) : 0;
 }
@@ -745,7 +753,8 @@ int ext4_xattrs_set(struct ext4 *x, uint32_t ino, const struct xattr *a, size_t 
 	if (rc == 0) {
 		err = ext2fs_xattrs_write(h);
 		if (err == EXT2_ET_EA_NO_SPACE)
-			rc = err_set(e, -E2BIG, "extended attributes do not fit an inode and one block");
+			rc = err_set(e, -E2BIG,
+				     "extended attributes do not fit an inode and one block");
 		else if (err)
 			rc = fail(x, err, "writing extended attributes", e);
 	}

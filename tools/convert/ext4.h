@@ -2,10 +2,11 @@
 /*
  * ext4.h - the ext4 file system inside a converted image, changed one layer at a time
  *
- * One struct ext4 lives as long as the conversion of one image. Each layer is ext4_begin(), changes,
- * ext4_end(); then the dirty blocks of the map are what the layer adds. The file system is opened anew
- * for every layer, so what a layer becomes depends on the device below it and on nothing else: a
- * conversion that starts on reused layers gives the same bytes as one that made them.
+ * One struct ext4 lives as long as the conversion of one image. Each layer is ext4_begin(),
+ * changes, ext4_end(); then the dirty blocks of the map are what the layer adds. The file system is
+ * opened anew for every layer, so what a layer becomes depends on the device below it and on
+ * nothing else: a conversion that starts on reused layers gives the same bytes as one that made
+ * them.
  *
  * Blocks and inodes are handed out in ascending order behind the highest one in use; file data goes
  * through the caller, which only asks here where it may lie. Everything an image may bring from a
@@ -49,7 +50,8 @@ void extents_done(struct extents *x);
 /*
  * ext4_new - the device of one image
  * @bytes: multiple of 4096 between EXT4_BYTES_MIN and EXT4_BYTES_MAX
- * @lower: the device as the layers that are reused leave it, or NULL: then ext4_format() comes first
+ * @lower: the device as the layers that are reused leave it, or NULL: then ext4_format() comes
+ * first
  */
 int ext4_new(uint64_t bytes, const struct lower_reader *lower, struct ext4 **ret, struct err *e);
 void ext4_free(struct ext4 *x); /* NULL is fine */
@@ -80,10 +82,12 @@ int ext4_inode_write(struct ext4 *x, uint32_t ino, const struct ext2_inode_large
 /* ext4_inode_release - free an inode that no name refers to, with all its blocks */
 int ext4_inode_release(struct ext4 *x, uint32_t ino, struct err *e);
 
-/* ext4_extents_set - give @in these runs and i_blocks; allocates tree blocks; @in held none before */
+/* ext4_extents_set - give @in these runs and i_blocks; allocates tree blocks; @in held none before
+ */
 int ext4_extents_set(struct ext4 *x, struct ext2_inode_large *in, const struct extents *runs,
 		     struct err *e);
-/* ext4_extents_get - the runs of an inode with an extent tree; @ret: extents_done() by the caller */
+/* ext4_extents_get - the runs of an inode with an extent tree; @ret: extents_done() by the caller
+ */
 int ext4_extents_get(struct ext4 *x, const struct ext2_inode_large *in, struct extents *ret,
 		     struct err *e);
 /* ext4_extents_free_tree - free the blocks of the tree itself, not those it maps */

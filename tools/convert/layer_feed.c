@@ -79,7 +79,8 @@ static int unpack_some(struct layer_feed *f, const uint8_t *in, size_t bytes, bo
 		f->filled += made;
 		f->o.totals->plain_bytes += made;
 		if (f->o.totals->plain_bytes > f->o.totals->max_plain_bytes)
-			return err_set(e, -EFBIG, "unpacks to more than %llu bytes (see --max-size)",
+			return err_set(e, -EFBIG,
+				       "unpacks to more than %llu bytes (see --max-size)",
 				       (unsigned long long)f->o.totals->max_plain_bytes);
 		if (f->filled == PIECE_BYTES) {
 			rc = push(f);

@@ -2,9 +2,9 @@
 /*
  * layer_feed.h - a source layer, fetched, verified and unpacked on a thread of its own
  *
- * The consumer gets the uncompressed stream in order through a bounded queue. The end of the stream is
- * only reported when the digest of the compressed blob, the checksums inside and the diff ID were right;
- * until then everything received is provisional.
+ * The consumer gets the uncompressed stream in order through a bounded queue. The end of the stream
+ * is only reported when the digest of the compressed blob, the checksums inside and the diff ID
+ * were right; until then everything received is provisional.
  */
 #ifndef HS_CONVERT_LAYER_FEED_H
 #define HS_CONVERT_LAYER_FEED_H

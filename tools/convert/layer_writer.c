@@ -5,8 +5,8 @@
  *   tar head 1536 | ZFile header 512 | blocks | jump table | ZFile trailer | tar tail
  *                                      ^ LSMT header, data, index, trailer, compressed
  *
- * The first two are made last and kept apart from the spool; the final ZFile header carries the index
- * position (0x1B), so a reader needs no look at the trailer.
+ * The first two are made last and kept apart from the spool; the final ZFile header carries the
+ * index position (0x1B), so a reader needs no look at the trailer.
  */
 #include "layer_writer.h"
 
@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PREFIX_BYTES  (TAR_ENVELOPE_HEAD_BYTES + ZFILE_HEADER_BYTES)
+#define PREFIX_BYTES (TAR_ENVELOPE_HEAD_BYTES + ZFILE_HEADER_BYTES)
 /* longest segment kept while collecting: whole 4 KiB blocks that fit one record */
 #define SEGMENT_BYTES (LSMT_RECORD_MAX_SECTORS / 8 * 4096u)
 
@@ -111,8 +111,8 @@ static int put(struct layer_writer *w, const void *data, size_t bytes, struct er
 		size_t n = bytes;
 
 		if (!b) {
-			b = w->idle_count ? w->idle[--w->idle_count] :
-					    squeeze_batch_new(&w->o.format);
+			b = w->idle_count ? w->idle[--w->idle_count]
+					  : squeeze_batch_new(&w->o.format);
 			b->in_bytes = 0;
 			w->filling = b;
 		}
@@ -228,14 +228,14 @@ static int put_frame(struct layer_writer *w, struct err *e)
 {
 	struct layer_blob *b = w->blob;
 	struct zfile_info info = {
-		.index_offset = ZFILE_HEADER_BYTES + w->stored_bytes,
-		.block_count = w->blocks,
-		.original_bytes = w->plain_bytes,
-		.block_bytes = w->o.format.block_bytes,
-		.codec = w->o.format.codec,
-		.verify = true,
-		.has_crc = true,
-		.final = true,
+	    .index_offset = ZFILE_HEADER_BYTES + w->stored_bytes,
+	    .block_count = w->blocks,
+	    .original_bytes = w->plain_bytes,
+	    .block_bytes = w->o.format.block_bytes,
+	    .codec = w->o.format.codec,
+	    .verify = true,
+	    .has_crc = true,
+	    .final = true,
 	};
 	uint64_t payload = info.index_offset + w->blocks * 4ull + ZFILE_HEADER_BYTES;
 	uint8_t *table = xmalloc_zero(w->blocks + 1, 4);

@@ -2,10 +2,10 @@
 /*
  * layer_writer.h - device blocks in, a finished layer blob out
  *
- * What is added becomes the data of an LSMT layer in the order of arrival; the layer is cut into ZFile
- * blocks, compressed by the pool, and collected in order. The headers need the final sizes, so the
- * blob exists as a whole only after layer_writer_finish(). Its bytes depend on what was added and on
- * the options, not on the number of threads. One thread at a time.
+ * What is added becomes the data of an LSMT layer in the order of arrival; the layer is cut into
+ * ZFile blocks, compressed by the pool, and collected in order. The headers need the final sizes,
+ * so the blob exists as a whole only after layer_writer_finish(). Its bytes depend on what was
+ * added and on the options, not on the number of threads. One thread at a time.
  */
 #ifndef HS_CONVERT_LAYER_WRITER_H
 #define HS_CONVERT_LAYER_WRITER_H

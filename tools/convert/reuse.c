@@ -140,7 +140,8 @@ size_t reuse_match(struct reuse *r, struct store *target, char (*chain_ids)[DIGE
 		}
 	}
 	for (size_t n = 0; n < most; n++) {
-		/* a manifest can outlive its blobs; without one the layers above it are worthless */
+		/* a manifest can outlive its blobs; without one the layers above it are worthless
+		 */
 		if (store_has_blob(target, best->layer[n].digest, NULL) != 1)
 			return n;
 		ret[n] = best->layer[n];
@@ -173,8 +174,8 @@ static char *lower_config(const struct convert_options *o, const struct reuse_la
 
 	if (t->kind == IMAGEREF_DOCKER) {
 		bool plain = o->insecure || imageref_loopback(t->host);
-		char *url = text_printf("%s://%s/v2/%s/blobs", plain ? "http" : "https", t->host,
-					t->repo);
+		char *url =
+		    text_printf("%s://%s/v2/%s/blobs", plain ? "http" : "https", t->host, t->repo);
 
 		cJSON_AddStringToObject(root, "repoBlobUrl", url);
 		free(url);
@@ -205,13 +206,13 @@ int lower_open(const struct convert_options *o, const struct reuse_layer *layers
 	       struct lower_image **ret, struct lower_reader *ret_reader, struct err *e)
 {
 	struct hs_options ho = {
-		.creds = o->creds,
-		.authfile = o->authfile,
-		.cacert = o->cacert,
-		.client_cert = o->cert,
-		.client_key = o->key,
-		.hosts_dir = o->hosts_dir,
-		.insecure = o->insecure,
+	    .creds = o->creds,
+	    .authfile = o->authfile,
+	    .cacert = o->cacert,
+	    .client_cert = o->cert,
+	    .client_key = o->key,
+	    .hosts_dir = o->hosts_dir,
+	    .insecure = o->insecure,
 	};
 	struct lower_image *l = xmalloc_zero(1, sizeof(*l));
 	char *json = lower_config(o, layers, count), *path = NULL;
@@ -219,8 +220,7 @@ int lower_open(const struct convert_options *o, const struct reuse_layer *layers
 
 	/* a file without a name: nothing is left behind however this ends */
 	l->config_fd = memfd_create("config.v1.json", MFD_CLOEXEC);
-	if (l->config_fd < 0 ||
-	    write(l->config_fd, json, strlen(json)) != (ssize_t)strlen(json))
+	if (l->config_fd < 0 || write(l->config_fd, json, strlen(json)) != (ssize_t)strlen(json))
 		rc = err_set(e, -EIO, "memory file: %s", strerror(errno));
 	if (rc == 0)
 		rc = hs_engine_new(&ho, &l->engine, e);

@@ -2,8 +2,8 @@
 /*
  * reuse.h - layers of the target repository that were converted before
  *
- * Found through annotations of the manifests that are there. A converted layer stands on exactly the
- * layers below it, so what is reused is always the beginning of one image.
+ * Found through annotations of the manifests that are there. A converted layer stands on exactly
+ * the layers below it, so what is reused is always the beginning of one image.
  */
 #ifndef HS_CONVERT_REUSE_H
 #define HS_CONVERT_REUSE_H
@@ -27,8 +27,8 @@ struct reuse_layer {
 };
 
 /*
- * reuse_load - look through the target's tags: @tag first, then those ending in "_accelerated", then
- * others, a bounded number of manifests in all
+ * reuse_load - look through the target's tags: @tag first, then those ending in "_accelerated",
+ * then others, a bounded number of manifests in all
  * @conversion: only layers made this way count
  * Never fails: what cannot be read is not reused.
  */

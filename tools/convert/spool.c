@@ -70,7 +70,8 @@ static int open_file(struct spool *s, struct err *e)
 	if (s->fd >= 0)
 		unlink(name);
 	free(name);
-	return s->fd >= 0 ? 0 : err_set(e, -errno, "temporary file in %s: %s", dir, strerror(errno));
+	return s->fd >= 0 ? 0
+			  : err_set(e, -errno, "temporary file in %s: %s", dir, strerror(errno));
 }
 
 /* Whether the next piece may be memory. */

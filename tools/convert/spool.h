@@ -2,9 +2,9 @@
 /*
  * spool.h - compressed bytes that wait for their headers: in memory, then in an unlinked file
  *
- * All spools of a conversion share one memory budget; what does not fit goes to a temporary file that
- * has no name, so nothing can be left behind. Appending is for one thread; reading for any, once
- * nothing is appended any more.
+ * All spools of a conversion share one memory budget; what does not fit goes to a temporary file
+ * that has no name, so nothing can be left behind. Appending is for one thread; reading for any,
+ * once nothing is appended any more.
  */
 #ifndef HS_CONVERT_SPOOL_H
 #define HS_CONVERT_SPOOL_H
@@ -16,9 +16,9 @@ struct err;
 struct spool;
 
 struct spool_budget {
-	uint64_t limit;	      /* bytes of memory */
+	uint64_t limit; /* bytes of memory */
 	_Atomic uint64_t used;
-	const char *dir;      /* for temporary files; NULL: $TMPDIR or /var/tmp */
+	const char *dir; /* for temporary files; NULL: $TMPDIR or /var/tmp */
 };
 
 struct spool *spool_new(struct spool_budget *budget);

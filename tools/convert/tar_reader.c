@@ -2,9 +2,9 @@
 /*
  * tar_reader.c - libarchive's tar reader, kept from touching names
  *
- * In a UTF-8 locale libarchive turns PAX names into normalisation form C, which makes other names of
- * them. In the "C" locale it cannot convert them at all, says so with ARCHIVE_WARN and hands out the
- * bytes as they are: so that is the locale of the thread while it is inside libarchive.
+ * In a UTF-8 locale libarchive turns PAX names into normalisation form C, which makes other names
+ * of them. In the "C" locale it cannot convert them at all, says so with ARCHIVE_WARN and hands out
+ * the bytes as they are: so that is the locale of the thread while it is inside libarchive.
  */
 #include "tar_reader.h"
 
@@ -164,7 +164,8 @@ static int take_type(struct archive_entry *a, struct tar_entry *ret, struct err 
 	return 0;
 }
 
-/* libarchive gives the sign of "-1.5" to the seconds only; the fraction counts forward in an inode. */
+/* libarchive gives the sign of "-1.5" to the seconds only; the fraction counts forward in an inode.
+ */
 static void fix_negative(int64_t *sec, uint32_t *ns)
 {
 	if (*sec >= 0 || !*ns)

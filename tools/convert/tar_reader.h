@@ -34,7 +34,7 @@ struct tar_entry {
 	const char *link; /* target of a symbolic or hard link, else NULL */
 	uint32_t mode;	  /* permission bits, 07777 */
 	int64_t uid, gid;
-	uint64_t bytes;	  /* of the file, holes included */
+	uint64_t bytes; /* of the file, holes included */
 	uint64_t dev_major, dev_minor;
 	int64_t mtime, atime; /* seconds */
 	uint32_t mtime_ns, atime_ns;

@@ -2,8 +2,9 @@
 /*
  * tree.c - name tables over ext4 directory blocks
  *
- * A slot of the table is (hash of the name, place of the entry): places do not change while the entry
- * lives. Blocks may come from a registry by way of reused layers, so loading checks every entry.
+ * A slot of the table is (hash of the name, place of the entry): places do not change while the
+ * entry lives. Blocks may come from a registry by way of reused layers, so loading checks every
+ * entry.
  */
 #include "tree.h"
 
@@ -15,12 +16,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ENTRY_HEAD    8u
-#define NEED(len)     ((ENTRY_HEAD + (uint32_t)(len) + 3) & ~3u)
-#define MAX_BLOCKS    (1u << 21)
-#define SCAN_BLOCKS   8u /* blocks with too little room that an addition looks at */
-#define SLOT_EMPTY    UINT32_MAX
-#define SLOT_DELETED  (UINT32_MAX - 1)
+#define ENTRY_HEAD   8u
+#define NEED(len)    ((ENTRY_HEAD + (uint32_t)(len) + 3) & ~3u)
+#define MAX_BLOCKS   (1u << 21)
+#define SCAN_BLOCKS  8u /* blocks with too little room that an addition looks at */
+#define SLOT_EMPTY   UINT32_MAX
+#define SLOT_DELETED (UINT32_MAX - 1)
 
 struct slot {
 	uint32_t hash;
@@ -36,7 +37,7 @@ struct dir {
 	uint32_t blocks, room;
 	uint32_t hint; /* no block before this one has room for a short name */
 	struct slot *slot;
-	uint32_t slots; /* power of two */
+	uint32_t slots;	 /* power of two */
 	uint32_t filled; /* not SLOT_EMPTY */
 	uint32_t count;
 	bool dirty;
@@ -268,7 +269,8 @@ static int load_block(struct tree *t, struct dir *d, uint32_t n, struct err *e)
 			continue;
 		if (n == 0 && at == 0) {
 			if (len != 1 || name[0] != '.' || ino != d->ino)
-				return err_set(e, -EBADMSG, "directory inode %u has no \".\"", d->ino);
+				return err_set(e, -EBADMSG, "directory inode %u has no \".\"",
+					       d->ino);
 		} else if (n == 0 && at == entry_rec(b) && len == 2 && !memcmp(name, "..", 2)) {
 			d->parent = ino;
 		} else if (memchr(name, 0, len) || memchr(name, '/', len) ||

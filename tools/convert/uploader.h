@@ -2,8 +2,8 @@
 /*
  * uploader.h - finished layers go to the destination while the next ones are made
  *
- * A job's digest and size are valid once uploader_wait() has returned 0. The first failure stops the
- * rest.
+ * A job's digest and size are valid once uploader_wait() has returned 0. The first failure stops
+ * the rest.
  */
 #ifndef HS_CONVERT_UPLOADER_H
 #define HS_CONVERT_UPLOADER_H
@@ -42,7 +42,6 @@ int uploader_wait(struct uploader *u, struct err *e);
 void uploader_free(struct uploader *u); /* drops what has not begun; NULL is fine */
 
 /* upload_bytes - a small blob from memory, unless it is there already */
-int upload_bytes(struct store *s, const char *digest, const void *p, uint64_t bytes,
-		 struct err *e);
+int upload_bytes(struct store *s, const char *digest, const void *p, uint64_t bytes, struct err *e);
 
 #endif
