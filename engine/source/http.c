@@ -503,10 +503,10 @@ static void transport_error(struct http_job *j, CURLcode code)
 	int res = -EIO;
 
 	lasting = http_say_curl(j, code);
-	if (j->scheme_retried && ep && !ep->scheme_known && !lasting) {
-		/* neither was an answer: plain is the better guess for the next time */
+	/* Nothing that answered has settled the scheme: plain is the better guess for the next try.
+	 */
+	if (ep && to_endpoint(j) && !ep->scheme_known && !lasting)
 		ep->http = ep->may_http;
-	}
 	switch ((int)code) {
 	case CURLE_OPERATION_TIMEDOUT:
 		res = -ETIMEDOUT;
