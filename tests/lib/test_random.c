@@ -7,6 +7,9 @@
 #include <string.h>
 #include <time.h>
 
+/* What lands must not hang on luck; people's own runs explore. This one once found a bug. */
+#define CI_SEED "0x18eace6f8420f771"
+
 struct test_random test_random_start(const char *what)
 {
 	const char *text = getenv("HEADSTART_TEST_SEED");
@@ -14,6 +17,8 @@ struct test_random test_random_start(const char *what)
 	struct test_random r;
 
 	(void)clock_gettime(CLOCK_REALTIME, &now); /* any number will do */
+	if (!text && getenv("CI"))
+		text = CI_SEED;
 	r.state = text ? strtoull(text, NULL, 0) : (uint64_t)now.tv_sec * 1000000007u + now.tv_nsec;
 	printf("%s: HEADSTART_TEST_SEED=0x%llx\n", what, (unsigned long long)r.state);
 	(void)fflush(stdout); /* so that it is there when the test dies */

@@ -2,7 +2,8 @@
 /*
  * test_random.h - reproducible random numbers for property tests
  *
- * The seed is the clock's, or HEADSTART_TEST_SEED; it is printed at the start.
+ * The seed is HEADSTART_TEST_SEED, under CI a fixed one, else the clock's; it is printed at the
+ * start.
  */
 #ifndef HS_LIB_TEST_RANDOM_H
 #define HS_LIB_TEST_RANDOM_H
