@@ -352,8 +352,12 @@ int http_headers(struct http_job *j)
 
 	j->headers_ok = true;
 	if (ep && to_endpoint(j)) {
-		if (j->status != 400)
+		if (j->status != 400) {
+			/* what answered counts, whatever another request has guessed meanwhile */
+			if (j->loc)
+				ep->http = text_starts_with(j->loc->name, "http://");
 			ep->scheme_known = true;
+		}
 		/* 429 and 5xx say nothing about who may come in */
 		if (j->probing && (j->status < 400 || j->status == 403 || j->status == 404)) {
 			j->probing = false;
