@@ -584,6 +584,77 @@ bool hs_image_mapping(const struct hs_image *img, size_t n, uint64_t *ret_off, u
 	return true;
 }
 
+size_t hs_image_blob_count(const struct hs_image *img)
+{
+	return img->image->blob_count;
+}
+
+void hs_image_blob(const struct hs_image *img, size_t n, struct hs_blob_info *ret)
+{
+	const struct blob *b = img->image->blobs[n];
+
+	*ret = (struct hs_blob_info){b->digest, b->bytes, blob_is_local(b)};
+}
+
+static uint32_t blob_number(const struct image *i, const struct blob *b)
+{
+	uint32_t n = 0;
+
+	while (i->blobs[n] != b)
+		n++;
+	return n;
+}
+
+int hs_image_stored(const struct hs_image *img, uint64_t off, uint64_t bytes,
+		    int (*fn)(void *arg, const struct hs_stored *s), void *arg)
+{
+	struct hs_stored run = {0};
+	struct range rest = range_of(off, bytes);
+
+	if (!range_inside(rest, img->image->bytes))
+		return -EINVAL;
+	while (rest.len) {
+		struct map_piece mp = image_map_next(img->image->map, rest);
+		struct stream_plan plan;
+		struct stream *s;
+		uint64_t done = mp.range.len;
+		uint32_t blob;
+		int rc;
+
+		if (!mp.zero) {
+			s = image_stream(img->image, &mp);
+			done = stream_plan(s, range_of(mp.moff, mp.range.len), &plan);
+			blob = blob_number(img->image, s->blob);
+			if (run.bytes && blob == run.blob && plan.stored.off >= run.off &&
+			    plan.stored.off <= run.off + run.bytes) {
+				run.bytes =
+				    max_u64(run.off + run.bytes, range_end(plan.stored)) - run.off;
+			} else {
+				rc = run.bytes ? fn(arg, &run) : 0;
+				if (rc)
+					return rc;
+				run = (struct hs_stored){blob, plan.stored.off, plan.stored.len};
+			}
+		}
+		rest = range_of(rest.off + done, rest.len - done);
+	}
+	return run.bytes ? fn(arg, &run) : 0;
+}
+
+bool hs_image_opening(const struct hs_image *img, size_t n, struct hs_stored *ret)
+{
+	const struct image *i = img->image;
+
+	if (n >= i->opening_count)
+		return false;
+	*ret = (struct hs_stored){
+	    .blob = blob_number(i, i->opening[n].blob),
+	    .off = i->opening[n].range.off,
+	    .bytes = i->opening[n].range.len,
+	};
+	return true;
+}
+
 /* --- devices -------------------------------------------------------------------------------- */
 
 int hs_device_new(struct hs_image *img, const char *dir, struct hs_device **ret, struct err *e)

@@ -99,6 +99,76 @@ void hs_image_map_totals(const struct hs_image *img, uint64_t *ret_mappings, uin
 bool hs_image_mapping(const struct hs_image *img, size_t n, uint64_t *ret_off, uint64_t *ret_bytes,
 		      bool *ret_zeroed);
 
+/* --- stored bytes: what prefetching is about ----------------------------------------------------
+ */
+
+/* Stored (compressed) bytes of one blob of an image. */
+struct hs_stored {
+	uint32_t blob; /* number, < hs_image_blob_count() */
+	uint64_t off, bytes;
+};
+
+struct hs_blob_info {
+	const char *digest; /* "" for a local file without one; owned by the image */
+	uint64_t bytes;
+	bool local; /* a file of this machine: never fetched */
+};
+
+/* Blobs are numbered in the order of the layers, bottom first; known before layers are open. */
+size_t hs_image_blob_count(const struct hs_image *img);
+void hs_image_blob(const struct hs_image *img, size_t n, struct hs_blob_info *ret);
+
+/*
+ * hs_image_stored - what reading [off, off + bytes) of the device takes
+ * @fn: called with whole stored blocks, in device order, neighbours fused; non-zero stops
+ * Returns 0, what @fn returned, or -EINVAL a range behind the end of the device.
+ */
+int hs_image_stored(const struct hs_image *img, uint64_t off, uint64_t bytes,
+		    int (*fn)(void *arg, const struct hs_stored *s), void *arg);
+
+/* hs_image_opening - stored range @n that opening the image reads anyway; false behind the last */
+bool hs_image_opening(const struct hs_image *img, size_t n, struct hs_stored *ret);
+
+/* --- artifacts: what lies beside an image in its registry and refers to it
+ * ------------------------ */
+
+/* One part (an OCI layer) of an artifact. */
+struct hs_artifact_part {
+	const char *media_type;
+	const void *bytes;
+	size_t len;
+};
+
+struct hs_artifact {
+	char digest[72]; /* of the artifact's manifest */
+	char *created;	 /* annotation org.opencontainers.image.created; "" */
+	char *bytes;	 /* of the part that was asked for; NUL behind */
+	size_t len;
+	bool was_inline; /* came with the list of referrers: no request of its own */
+};
+
+void hs_artifact_done(struct hs_artifact *a);
+
+/*
+ * hs_artifact_put - attach an artifact to the image @ref names; the image's digest does not change
+ * @type: artifactType; @parts: stored as layers, the first inline in the descriptors as well where
+ * the whole stays under 4 MiB; replaces artifacts of the same type unless @keep
+ * Works with registries that have the referrers API and, by the tag fallback, with those that do
+ * not, and with OCI directories. Returns 0, -EOPNOTSUPP the image cannot have any (docker-archive,
+ * config.v1.json), or an error of the store.
+ */
+int hs_artifact_put(struct hs_engine *eng, const char *ref, const char *type,
+		    const struct hs_artifact_part *parts, size_t count, bool keep,
+		    char ret_digest[72], struct err *e);
+
+/*
+ * hs_artifact_get - newest artifact of @type that refers to the image @ref names
+ * @media_type: which part. Returns 0, -ENOENT there is none, -EBADMSG, or an error of the store.
+ */
+int hs_artifact_get(struct hs_engine *eng, const char *ref, const char *type,
+		    const char *media_type, size_t max_bytes, struct hs_artifact *ret,
+		    struct err *e);
+
 /* What opening cost: dependent HTTP exchanges after the manifest was known, and all requests. */
 struct hs_open_cost {
 	unsigned int exchanges;

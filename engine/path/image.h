@@ -27,6 +27,12 @@ struct layer {
 	bool enveloped;
 };
 
+/* Stored bytes of one blob. */
+struct image_part {
+	struct blob *blob;
+	struct range range;
+};
+
 struct image {
 	struct layer *layers; /* bottom first */
 	size_t layer_count;
@@ -34,7 +40,12 @@ struct image {
 	uint64_t bytes;	     /* of the device */
 	struct blob **blobs; /* owned, every stream's blob is one of them */
 	size_t blob_count;
+	struct image_part *opening; /* what opening reads of remote blobs: heads, tails, tables */
+	size_t opening_count;
 };
+
+/* image_stream - where a piece of the map that is not zero reads from */
+struct stream *image_stream(const struct image *i, const struct map_piece *mp);
 
 /* image_free - @i may be half built; NULL is fine */
 void image_free(struct image *i);

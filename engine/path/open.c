@@ -74,22 +74,6 @@ static void want_ends(struct wants *w, struct blob *b)
 	}
 }
 
-void image_free(struct image *i)
-{
-	if (!i)
-		return;
-	for (size_t n = 0; n < i->layer_count; n++) {
-		stream_done(&i->layers[n].main);
-		stream_done(&i->layers[n].target);
-	}
-	for (size_t n = 0; n < i->blob_count; n++)
-		blob_free(i->blobs[n]);
-	image_map_free(i->map);
-	free(i->layers);
-	free(i->blobs);
-	free(i);
-}
-
 /* Envelope and, if there is one, the ZFile header: everything the head of the blob can tell. */
 static int open_head(struct reader *r, struct layer *l, struct err *e)
 {
@@ -338,6 +322,22 @@ static void want_tables(struct image *i, struct wants *w)
 	}
 }
 
+/* Kept with the image: what is here once it is open need not be prefetched. */
+static void note_opening(struct image *i, const struct wants *w)
+{
+	size_t count = i->opening_count + w->count;
+	struct image_part *list = w->count ? realloc(i->opening, count * sizeof(*list)) : NULL;
+
+	if (!w->count)
+		return;
+	if (!list)
+		abort();
+	for (size_t n = 0; n < w->count; n++)
+		list[i->opening_count + n] = (struct image_part){w->list[n].blob, w->list[n].range};
+	i->opening = list;
+	i->opening_count = count;
+}
+
 static int open_layers(struct reader *r, struct image *i, const struct layer_spec *specs,
 		       struct lsmt_index *indexes, struct err *e)
 {
@@ -348,6 +348,7 @@ static int open_layers(struct reader *r, struct image *i, const struct layer_spe
 
 	for (n = 0; n < i->layer_count; n++)
 		want_ends(&heads, specs[n].blob);
+	note_opening(i, &heads);
 	rc = reader_fetch(r, heads.list, heads.count, e);
 	free(heads.list);
 	if (rc)
@@ -360,6 +361,7 @@ static int open_layers(struct reader *r, struct image *i, const struct layer_spe
 	}
 	want_tables(i, &tables);
 	owned = tables.list;
+	note_opening(i, &tables);
 	rc = reader_fetch(r, tables.list, tables.count, e);
 	if (rc)
 		return rc;
@@ -460,6 +462,7 @@ int image_open(struct reader *r, struct layer_spec *specs, size_t count, struct 
 		struct wants ends = {0};
 
 		set_layers(i, specs);
+		i->opening_count = 0;
 		rc = try_open(r, i, specs, e);
 		/*
 		 * Perhaps the cache is corrupt, or a transfer was, and not the image: look at

@@ -12,13 +12,6 @@
 #include "piece.h"
 #include "request_piece.h"
 
-static struct stream *piece_stream(struct image *i, const struct map_piece *mp)
-{
-	struct layer *l = &i->layers[mp->layer];
-
-	return mp->tag ? &l->target : &l->main;
-}
-
 /* In order of blob and stored offset, so that neighbours can share a fetch. */
 static void insert_sorted(struct list *pieces, struct piece *pc)
 {
@@ -51,7 +44,7 @@ static bool plan_pieces(struct request *r)
 			r->planned += mp.range.len;
 			continue;
 		}
-		pc = piece_get(r, piece_stream(r->image, &mp), range_of(mp.moff, mp.range.len), dst,
+		pc = piece_get(r, image_stream(r->image, &mp), range_of(mp.moff, mp.range.len), dst,
 			       &bytes);
 		if (!pc)
 			return false;

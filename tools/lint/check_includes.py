@@ -27,15 +27,19 @@ EDGES = {
                       "engine/image", "engine/source", "engine/cache", "engine/path"],
     "engine": ["engine/*"],
     # outside the engine: its public header and base/, nothing else
-    "tools": ["engine", "engine/base", "tools/convert"],
-    # the converter is made of encoders and stores
-    "tools/convert": ["engine", "engine/base", "engine/codec", "engine/format", "engine/source"],
+    "tools": ["engine", "engine/base", "trace", "prefetch", "tools/convert"],
+    # the converter is made of encoders and stores, and lays layers out by a prefetch list
+    "tools/convert": ["engine", "engine/base", "engine/codec", "engine/format", "engine/source",
+                      "trace", "prefetch"],
     # its command hands it names and a network, in its own terms
-    "tools/cmd_convert.c": ["engine", "engine/base", "engine/source", "tools", "tools/convert"],
+    "tools/cmd_convert.c": ["engine", "engine/base", "engine/source", "trace", "prefetch",
+                            "tools", "tools/convert"],
     # bpf/ and trace/ share the event header that bpf/ owns
     "bpf": [],
-    "trace": ["engine", "engine/base", "bpf"],
-    "prefetch": ["engine", "engine/base"],
+    # their files carry CRC-32C
+    "trace": ["engine", "engine/base", "engine/codec", "bpf"],
+    # and overlaybd's own traces are read as input
+    "prefetch": ["engine", "engine/base", "engine/codec", "engine/format", "trace"],
     "bench": ["engine", "engine/*", "tools/convert", "trace", "prefetch"],
     "tests": ["engine", "engine/*", "tools", "tools/*", "trace", "prefetch", "bpf"],
 }
@@ -44,7 +48,8 @@ OWNED = {
     "liburing.h": ["engine/loop"],
     "curl/curl.h": ["engine/source"],
     "linux/fuse.h": ["engine/device"],
-    "ext2fs/ext2fs.h": ["tools/convert"],
+    "ext2fs/ext2fs.h": ["tools/convert", "trace"],
+    "bpf/libbpf.h": ["trace"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)')
 

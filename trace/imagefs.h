@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * imagefs.h - the file system inside an image, read without mounting it
+ *
+ * Knows ext4 (through libext2fs) and EROFS, finds out which by the superblock, and answers what the
+ * tracer and the planner ask: which file owns an inode, where a file's bytes lie on the device,
+ * which blocks are metadata. Reads what it needs through a callback; everything read is untrusted.
+ * Nothing is written. One thread at a time.
+ */
+#ifndef HS_TRACE_IMAGEFS_H
+#define HS_TRACE_IMAGEFS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct err;
+struct imagefs;
+
+/* Where device bytes come from; returns 0 or negative errno. */
+struct imagefs_device {
+	int (*read)(void *arg, void *buf, size_t bytes, uint64_t off, struct err *e);
+	void *arg;
+	uint64_t bytes; /* of the device */
+};
+
+enum imagefs_type { IMAGEFS_FILE, IMAGEFS_DIR, IMAGEFS_SYMLINK, IMAGEFS_OTHER };
+
+struct imagefs_node {
+	uint64_t ino;
+	enum imagefs_type type;
+	uint32_t mode;	/* as in struct stat */
+	uint32_t links; /* names */
+	uint64_t bytes;
+};
+
+/*
+ * imagefs_open - @d is copied
+ * Returns 0, -EOPNOTSUPP neither ext4 nor EROFS or a feature that is not known, -EBADMSG corrupt,
+ * or what @d->read returned.
+ */
+int imagefs_open(const struct imagefs_device *d, struct imagefs **ret, struct err *e);
+void imagefs_close(struct imagefs *fs);		    /* NULL is fine */
+const char *imagefs_kind(const struct imagefs *fs); /* "ext4" or "erofs" */
+
+/* imagefs_node - one inode by number; 0, -ENOENT not in use, -EBADMSG */
+int imagefs_node(struct imagefs *fs, uint64_t ino, struct imagefs_node *ret, struct err *e);
+
+/*
+ * imagefs_lookup - @path absolute, resolved inside the image; links on the way are followed, the
+ * last component too when @follow
+ * Returns 0, -ENOENT, -ENOTDIR, -ELOOP, -EBADMSG. @ret_real (may be NULL): path without links,
+ * caller frees.
+ */
+int imagefs_lookup(struct imagefs *fs, const char *path, bool follow, struct imagefs_node *ret,
+		   char **ret_real, struct err *e);
+
+/* imagefs_read - bytes of a regular file, holes as zeros; returns bytes read (short at its end) */
+long imagefs_read(struct imagefs *fs, uint64_t ino, uint64_t off, void *buf, size_t bytes,
+		  struct err *e);
+
+/* imagefs_load - a whole regular file of at most @max_bytes, NUL behind; -EFBIG; caller frees */
+int imagefs_load(struct imagefs *fs, const char *path, size_t max_bytes, char **ret,
+		 size_t *ret_bytes, struct err *e);
+
+/* A run of a file: @bytes at @file_off lie at @dev_off. Holes and inline data have none. */
+typedef int imagefs_extent_fn(void *arg, uint64_t file_off, uint64_t dev_off, uint64_t bytes);
+
+/* imagefs_extents - runs of [off, off + bytes) clipped to it, ascending; stops when @fn != 0 */
+int imagefs_extents(struct imagefs *fs, uint64_t ino, uint64_t off, uint64_t bytes,
+		    imagefs_extent_fn *fn, void *arg, struct err *e);
+
+/*
+ * imagefs_walk - every name of the image, a directory before what is in it
+ * @fn: path absolute; a file with several names is told once for each; non-zero stops
+ */
+int imagefs_walk(struct imagefs *fs,
+		 int (*fn)(void *arg, const char *path, const struct imagefs_node *n), void *arg,
+		 struct err *e);
+
+/* A range of metadata on the device, whole blocks. */
+typedef int imagefs_range_fn(void *arg, uint64_t dev_off, uint64_t bytes);
+
+/*
+ * imagefs_metadata - everything that is no file data: superblock, group descriptors, inode tables
+ * as far as in use, directories, extent trees, xattr blocks, long links; ascending, fused
+ */
+int imagefs_metadata(struct imagefs *fs, imagefs_range_fn *fn, void *arg, struct err *e);
+
+/*
+ * imagefs_path_metadata - the metadata that opening and reading all of @path takes: inodes and
+ * directory blocks along it, its extent tree and xattr block; any order, may repeat
+ */
+int imagefs_path_metadata(struct imagefs *fs, const char *path, imagefs_range_fn *fn, void *arg,
+			  struct err *e);
+
+#endif
