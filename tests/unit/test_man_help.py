@@ -50,7 +50,7 @@ def man_options(path):
 
 
 def check(binary, command, problems):
-    r = run(binary, command, "--help")
+    r = run(binary, *command.split(), "--help")
     if r.returncode != 0 or r.stderr:
         problems.append("%s --help: exit %d, stderr %r" % (command, r.returncode, r.stderr[:200]))
     for line in r.stdout.split("\n"):
@@ -61,7 +61,7 @@ def check(binary, command, problems):
     if not r.stdout.startswith("Usage: headstart %s" % command):
         problems.append("%s --help does not begin with its usage" % command)
     shown = help_options(r.stdout)
-    page = os.path.join(MAN, "headstart-%s.1" % command)
+    page = os.path.join(MAN, "headstart-%s.1" % command.replace(" ", "-"))
     if not os.path.exists(page):
         problems.append("%s: no man page %s" % (command, os.path.relpath(page, SOURCE)))
         return 0
@@ -73,7 +73,7 @@ def check(binary, command, problems):
     for o in sorted({o for o in listed if listed.count(o) > 1}):
         problems.append("%s: --%s is twice in the man page" % (command, o))
     # a word that is no option has to be refused as misuse, not ignored
-    r = run(binary, command, "--no-such-option")
+    r = run(binary, *command.split(), "--no-such-option")
     if r.returncode != 2 or "no-such-option" not in r.stderr:
         problems.append("%s --no-such-option: exit %d, stderr %r" % (command, r.returncode,
                                                                     r.stderr[:200]))
@@ -86,7 +86,9 @@ def main():
         return 2
     binary = sys.argv[1]
     with open(COMMANDS_H, encoding="utf-8") as f:
-        commands = sorted(re.findall(r"\bcmd_(\w+)\(int argc", f.read()))
+        # cmd_trace_record() is the command of two words "trace record"
+        commands = sorted(c.replace("_", " ")
+                          for c in re.findall(r"\bcmd_(\w+)\(int argc", f.read()))
     problems, options = [], 0
     if not commands:
         problems.append("no command found in %s" % COMMANDS_H)
@@ -103,8 +105,8 @@ def main():
             problems.append("--help does not list %s" % c)
         options += check(binary, c, problems)
     for name in sorted(os.listdir(MAN) if os.path.isdir(MAN) else []):
-        m = re.match(r"headstart-(\w+)\.1$", name)
-        if m and m.group(1) not in commands:
+        m = re.match(r"headstart-([\w-]+)\.1$", name)
+        if m and m.group(1).replace("-", " ") not in commands:
             problems.append("man page %s has no command" % name)
     for p in problems:
         print(p)
