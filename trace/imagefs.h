@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 struct err;
+struct hs_image;
 struct imagefs;
 
 /* Where device bytes come from; returns 0 or negative errno. */
@@ -40,6 +41,8 @@ struct imagefs_node {
  * or what @d->read returned.
  */
 int imagefs_open(const struct imagefs_device *d, struct imagefs **ret, struct err *e);
+/* imagefs_open_image - the same over an opened image, which must outlive it */
+int imagefs_open_image(struct hs_image *img, struct imagefs **ret, struct err *e);
 void imagefs_close(struct imagefs *fs);		    /* NULL is fine */
 const char *imagefs_kind(const struct imagefs *fs); /* "ext4" or "erofs" */
 
