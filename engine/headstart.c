@@ -5,7 +5,7 @@
  * The calling threads are the control plane. What they need of the loop they post as mail and wait
  * for; nothing here touches loop-owned state directly.
  */
-#include "headstart.h"
+#include "headstart_impl.h"
 
 #include <errno.h>
 #include <ftw.h>
@@ -35,19 +35,6 @@
 #include "text.h"
 
 #define RING_ENTRIES 256u
-
-struct hs_engine {
-	struct cache *cache;
-	struct net *net;
-	struct loop *loop;
-	struct path *path;
-	pthread_t thread;
-	bool running;
-	char *private_cache; /* made by us, removed at the end */
-	uint64_t timeout_ns;
-	enum pull pull;
-	struct oci_platform platform;
-};
 
 struct hs_image {
 	struct hs_engine *eng;
