@@ -327,8 +327,10 @@ static void test_lost(void **state)
 
 	(void)state;
 	assert_false(recorder_add_device(r, major(file.st_dev), minor(file.st_dev), &e));
-	for (int i = 0; i < 100; i++)
+	for (int i = 0; i < 100; i++) {
+		drop_file();
 		(void)touch_file();
+	}
 	assert_true(recorder_lost(r) > 0);
 	assert_true(recorder_poll(r, 0, note, &s) > 0);
 	recorder_free(r);
