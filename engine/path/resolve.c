@@ -16,6 +16,7 @@
 #include "digest.h"
 #include "err.h"
 #include "imageref.h"
+#include "layout_note.h"
 #include "log.h"
 #include "lsmt.h"
 #include "net.h"
@@ -195,12 +196,28 @@ static bool is_turbo(const struct oci_descriptor *d)
 	       oci_annotation(d, "containerd.io/snapshot/fastoci/target-digest");
 }
 
+/* A note that makes no sense is as good as none. */
+static void take_layout_note(struct layer_spec *spec, const struct oci_descriptor *d)
+{
+	const char *text = oci_annotation(d, LAYOUT_NOTE_ANNOTATION);
+	struct layout_note note;
+
+	if (!text || layout_note_parse(text, d->size, &note))
+		return;
+	spec->hints = (struct layer_hints){
+	    .payload = range_of(note.payload_off, note.payload_bytes),
+	    .open_bytes = note.open_bytes,
+	    .start_bytes = note.start_bytes,
+	};
+}
+
 static int add_layer(const struct resolve_env *env, struct resolved *r, size_t n,
 		     const struct oci_descriptor *d, struct err *e)
 {
 	struct layer_spec *spec = &r->specs[n];
 
 	spec->kind = LAYER_LSMT;
+	take_layout_note(spec, d);
 	spec->blob = known_blob(r, n, d->digest);
 	if (spec->blob)
 		return 0;
