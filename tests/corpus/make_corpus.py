@@ -122,6 +122,14 @@ def spans():
     put("inflate", "refused", bytes([0, 0, 0xFF, 0x0F, 0]) + b"\xff" * 50)
 
 
+def own_files():
+    here = os.path.join(GOLDEN, "../files")
+    for name in sorted(os.listdir(here)):
+        if name.endswith(".bin"):
+            with open(os.path.join(here, name), "rb") as f:
+                put("trace" if name.startswith("trace") else "prefetch_list", name[:-4], f.read())
+
+
 def documents():
     for path in sorted(glob.glob(GOLDEN + "/cfg/*.json")):
         name = os.path.basename(path).replace(".config.v1.json", "")
@@ -156,4 +164,5 @@ if __name__ == "__main__":
     gzidxs()
     gzips()
     spans()
+    own_files()
     documents()
