@@ -571,3 +571,18 @@ int prefetch_list_save(const struct prefetch_list *l, const char *path, struct e
 
 	return r ? r : blockfile_save(path, p, bytes, e);
 }
+
+const char *prefetch_origin_name(enum prefetch_origin o)
+{
+	switch (o) {
+	case PREFETCH_RECORDED:
+		return "recorded";
+	case PREFETCH_PREDICTED:
+		return "predicted";
+	case PREFETCH_PORTED:
+		return "ported";
+	case PREFETCH_IMPORTED:
+		return "imported";
+	}
+	return "unknown";
+}
