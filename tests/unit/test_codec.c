@@ -342,11 +342,16 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_base64),
-	    cmocka_unit_test(test_crc_golden),	    cmocka_unit_test(test_digest),
-	    cmocka_unit_test(test_codec_round),	    cmocka_unit_test(test_codec_deterministic),
-	    cmocka_unit_test(test_codec_names),	    cmocka_unit_test(test_unpack_gzip),
-	    cmocka_unit_test(test_unpack_zstd),	    cmocka_unit_test(test_unpack_plain),
-	    cmocka_unit_test(test_inflate_members), cmocka_unit_test(test_unpack_golden),
+	    cmocka_unit_test(test_crc_golden),
+	    cmocka_unit_test(test_digest),
+	    cmocka_unit_test(test_codec_round),
+	    cmocka_unit_test(test_codec_deterministic),
+	    cmocka_unit_test(test_codec_names),
+	    cmocka_unit_test(test_unpack_gzip),
+	    cmocka_unit_test(test_unpack_zstd),
+	    cmocka_unit_test(test_unpack_plain),
+	    cmocka_unit_test(test_inflate_members),
+	    cmocka_unit_test(test_unpack_golden),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
