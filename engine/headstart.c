@@ -348,6 +348,12 @@ static int open_image(struct hs_image *img, const struct resolve_env *env, struc
 
 int hs_image_open(struct hs_engine *eng, const char *ref, struct hs_image **ret, struct err *e)
 {
+	return hs_image_open_with(eng, ref, NULL, ret, e);
+}
+
+int hs_image_open_with(struct hs_engine *eng, const char *ref, const struct hs_open_options *o,
+		       struct hs_image **ret, struct err *e)
+{
 	struct resolve_env env = {
 	    .net = eng->net,
 	    .cache = eng->cache,
@@ -355,16 +361,21 @@ int hs_image_open(struct hs_engine *eng, const char *ref, struct hs_image **ret,
 	    .platform = eng->platform,
 	};
 	struct hs_image *img = xmalloc_zero(1, sizeof(*img));
-	uint64_t start = clock_now_ns();
 	struct net_stats before, after;
 	int rc;
 
 	img->eng = eng;
+	img->cost.start_ns = clock_now_ns();
 	net_stats_get(eng->net, &before);
 	rc = resolve_image(&env, ref, &img->resolved, e);
 	if (!rc) {
 		img->image = image_new(img->resolved.specs, img->resolved.count);
 		img->resolved.blobs_taken = true;
+		img->cost.resolved_ns = clock_now_ns();
+		if (o && o->artifact_type)
+			artifact_search_start(img, o);
+		if (o && o->blobs)
+			o->blobs(o->arg, img);
 		rc = open_image(img, &env, e);
 		img->open = !rc;
 		if (rc)
@@ -377,7 +388,8 @@ int hs_image_open(struct hs_engine *eng, const char *ref, struct hs_image **ret,
 	net_stats_get(eng->net, &after);
 	img->cost.requests = after.requests - before.requests;
 	img->cost.bytes = after.bytes - before.bytes;
-	img->cost.ns = clock_now_ns() - start;
+	img->cost.opened_ns = clock_now_ns();
+	img->cost.ns = img->cost.opened_ns - img->cost.start_ns;
 	*ret = img;
 	return 0;
 }
@@ -415,6 +427,7 @@ void hs_image_close(struct hs_image *img)
 
 	if (!img)
 		return;
+	artifact_search_end(img);
 	while (img->image) {
 		errand_wait(img->eng->loop, &c.er, run_close);
 		if (c.quiet)

@@ -16,6 +16,7 @@
 #include "err.h"
 
 struct hs_engine;
+struct hs_artifact;
 struct hs_image;
 struct hs_device;
 
@@ -51,6 +52,31 @@ void hs_engine_free(struct hs_engine *eng); /* images and devices closed first; 
  * -ETIMEDOUT, -EIO, -ENOSPC.
  */
 int hs_image_open(struct hs_engine *eng, const char *ref, struct hs_image **ret, struct err *e);
+
+/* What may begin while an image is being opened. Zero-initialise. */
+struct hs_open_options {
+	void *arg;
+	/*
+	 * The image's blobs are known (hs_image_blob, hs_prefetch_add), its layers are not open yet
+	 * (everything else). On the caller's thread; may be NULL.
+	 */
+	void (*blobs)(void *arg, struct hs_image *img);
+	/*
+	 * Look for an artifact of this type beside the image, in parallel with everything else.
+	 * @artifact is called once, on a thread of its own, perhaps after the image is open: with
+	 * @a, whose bytes it may take, or with NULL and why. hs_image_close() waits for it.
+	 */
+	const char *artifact_type, *artifact_media; /* NULL: don't look */
+	size_t artifact_max_bytes;
+	void (*artifact)(void *arg, struct hs_image *img, struct hs_artifact *a,
+			 const struct err *why);
+	/* prefetch the ends of layers that were laid out for a start; see convert --layout-by */
+	bool start_tails;
+};
+
+/* hs_image_open_with - hs_image_open() with things to begin meanwhile; @o NULL: none */
+int hs_image_open_with(struct hs_engine *eng, const char *ref, const struct hs_open_options *o,
+		       struct hs_image **ret, struct err *e);
 void hs_image_close(struct hs_image *img); /* NULL is fine */
 
 uint64_t hs_image_bytes(const struct hs_image *img); /* size of the device, multiple of 512 */
@@ -228,6 +254,8 @@ struct hs_open_cost {
 	uint64_t requests;
 	uint64_t bytes;
 	uint64_t ns;
+	/* clock_now_ns() when it began, when its blobs were known, when it was open */
+	uint64_t start_ns, resolved_ns, opened_ns;
 };
 
 void hs_image_open_cost(const struct hs_image *img, struct hs_open_cost *ret);

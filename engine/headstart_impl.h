@@ -11,6 +11,7 @@
 #include "oci.h"
 #include "resolve.h"
 
+struct artifact_search;
 struct cache;
 struct fuse_device;
 struct image;
@@ -37,7 +38,8 @@ struct hs_image {
 	struct image *image; /* NULL: its layers are not known yet */
 	bool open;	     /* and not only its blobs */
 	char *config;
-	struct replay *replay; /* of the loop thread, until closed */
+	struct replay *replay;		/* of the loop thread, until closed */
+	struct artifact_search *search; /* a thread, until closed; or NULL */
 	struct hs_open_cost cost;
 };
 
@@ -53,6 +55,10 @@ struct errand {
 	pthread_cond_t ended;
 	bool done;
 };
+
+/* artifact_search_start - look for what @o names, tell it; artifact_search_end() waits for that */
+void artifact_search_start(struct hs_image *img, const struct hs_open_options *o);
+void artifact_search_end(struct hs_image *img);
 
 /* errand_end - tell who waits that it is done; @er may be gone afterwards */
 void errand_end(struct errand *er);

@@ -11,13 +11,17 @@
 #include "err.h"
 #include "interrupt.h"
 #include "options.h"
+#include "report.h"
 #include "state.h"
 #include "text.h"
 
 static bool stats;
+static const char *report;
 
 static const struct option_def run_options[] = {
     {"stats", 0, OPTION_FLAG, NULL, &stats, "say at the end what took how long", NULL},
+    {"report", 0, OPTION_STRING, "FILE", &report,
+     "write a JSON report of the start: phases, requests, waits, prefetch", NULL},
     {0},
 };
 
@@ -27,6 +31,7 @@ static const struct option_group groups[] = {
     {"Image", image_options},
     {"Registry", registry_options},
     {"Cache and reads", engine_options},
+    {"Prefetch", prefetch_options},
     {"State", state_options},
     {"General", general_options},
     {0},
@@ -71,6 +76,7 @@ static void print_stats(const struct container *u, const cJSON *status)
 {
 	const cJSON *o = cJSON_GetObjectItemCaseSensitive(status, "open");
 	const cJSON *s = cJSON_GetObjectItemCaseSensitive(status, "stats");
+	const cJSON *p = cJSON_GetObjectItemCaseSensitive(status, "prefetch");
 	char a[24], b[24];
 
 	fprintf(stderr,
@@ -92,6 +98,13 @@ static void print_stats(const struct container *u, const cJSON *status)
 		text_size((uint64_t)number(s, "fetched_bytes"), a, sizeof(a)),
 		number(s, "requests"), text_size((uint64_t)number(s, "read_bytes"), b, sizeof(b)),
 		number(s, "reads"), number(s, "stalled_ns") / 1e6);
+	if (number(p, "planned_bytes") <= 0)
+		return;
+	fprintf(stderr,
+		"  prefetched            %9s     %.0f %% of it used; %.1f %% of what was read was "
+		"here in time\n",
+		text_size((uint64_t)number(p, "fetched_bytes"), a, sizeof(a)),
+		100 * number(p, "accuracy"), 100 * number(p, "coverage"));
 }
 
 int cmd_run(int argc, char **argv)
@@ -106,8 +119,13 @@ int cmd_run(int argc, char **argv)
 	common_log();
 	interrupt_catch();
 	r = container_run(&u, argv[first], argv + first + 1, NULL, &e);
-	if (!r && stats && control_ask(u.a.rec->path, "status", CONTROL_TIMEOUT_MS, &status, NULL))
+	if (!r && (stats || report) &&
+	    control_ask(u.a.rec->path, "report", CONTROL_TIMEOUT_MS, &status, NULL))
 		status = NULL;
+	if (!r && report && report_write(report, &u, status, &e)) {
+		fprintf(stderr, "headstart run: %s\n", e.msg);
+		e = (struct err){0};
+	}
 	container_tear_down(&u);
 	if (!r && stats)
 		print_stats(&u, status);
