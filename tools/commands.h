@@ -9,6 +9,7 @@ int cmd_inspect(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_trace_record(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 
 #endif

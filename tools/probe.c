@@ -60,8 +60,8 @@ int probe_url_parse(const char *url, struct probe_url *ret, struct err *e)
 			       url);
 	*ret = (struct probe_url){
 	    .host = text_printf("%.*s", (int)(host_end - host), host),
-	    .port = port < end ? text_printf("%.*s", (int)(end - port - 1), port + 1)
-			       : text_dup("80"),
+	    .port =
+		port < end ? text_printf("%.*s", (int)(end - port - 1), port + 1) : text_dup("80"),
 	    .authority = text_printf("%.*s", (int)(end - start), start),
 	    .path = text_printf("%s%.*s", *end == '/' ? "" : "/", (int)strcspn(end, "#"), end),
 	};

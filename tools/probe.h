@@ -47,7 +47,7 @@ struct probe {
 	struct probe_url url;
 	regex_t pattern;
 	bool pattern_set;
-	int netns;  /* of the container; -1 until known */
+	int netns;   /* of the container; -1 until known */
 	pid_t child; /* a try under way; 0: none */
 	int child_fd;
 	uint64_t started_ns, next_ns;

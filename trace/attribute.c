@@ -195,9 +195,8 @@ static int push_dir(struct tree_walk *t, char *path)
 {
 	if (t->count == t->room) {
 		size_t room = t->room ? 2 * t->room : 256;
-		char **dirs = room <= MAX_PENDING_DIRS
-				  ? reallocarray(t->dirs, room, sizeof(*dirs))
-				  : NULL;
+		char **dirs =
+		    room <= MAX_PENDING_DIRS ? reallocarray(t->dirs, room, sizeof(*dirs)) : NULL;
 
 		if (!dirs) {
 			free(path);
