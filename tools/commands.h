@@ -11,6 +11,7 @@ int cmd_prefetch_pull(int argc, char **argv);
 int cmd_prefetch_push(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_trace_record(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 
 #endif
