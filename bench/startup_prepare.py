@@ -92,6 +92,14 @@ def record(bed, tools, image, name, trace):
         poller.end()
 
 
+def index_bytes(bed, tools, name):
+    """Stored bytes without which no block can be found: headers, seek tables, segment indexes."""
+    text = bed.run([tools.headstart, "inspect", "--no-cache", "--insecure", "--json", "docker://" + name],
+                   where="registry")
+    layers = json.loads(text).get("layers", [])
+    return sum(3 * 512 + 4 * layer.get("blocks", 0) + 16 * layer.get("segments", 0) for layer in layers)
+
+
 def quote(word):
     return word if re.fullmatch(r"[\w./:=@%+-]+", word) else "'%s'" % word.replace("'", "'\\''")
 
@@ -128,6 +136,7 @@ def prepare(bed, tools, starter, image, options, say):
     say("%s: converting" % name)
     image["convert_s"] = headstart_run(bed, tools, "convert", "docker://" + base + ":1",
                                        "docker://" + base + ":1_accelerated")
+    image["index_bytes"] = index_bytes(bed, tools, base + ":1_accelerated")
     image["accelerated_bytes"] = sum(b for _, b in bed.blobs(base + ":1_accelerated"))
     starter.names["lazy"] = starter.names["static"] = base + ":1_accelerated"
     if not {"prefetch", "laid-out"} & set(image["usable"]):

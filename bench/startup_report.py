@@ -86,12 +86,12 @@ def bound_of(image, rate, rtt):
         source = "what the prefetching starts used"
     if not touched and known:
         touched, source = known["touched_bytes"], "the constant of an earlier measurement"
-    opening = median([b for b in (dig(s, "status", "open", "bytes") for s in good if s["cold"]) if b])
+    opening = image.get("index_bytes") or 0
     result = {"touched_bytes": touched, "touched_from": source if touched else None,
-              "metadata_bytes": opening or 0, "warm_s": min(warm) if warm else None, "bound_s": None,
+              "metadata_bytes": opening, "warm_s": min(warm) if warm else None, "bound_s": None,
               "known_s": known["bound_s"] if known and (rate, rtt) == KNOWN_LINE else None}
     if touched and warm:
-        result["bound_s"] = lower_bound(touched, opening or 0, rate, rtt, min(warm))
+        result["bound_s"] = lower_bound(touched, opening, rate, rtt, min(warm))
     return result
 
 
@@ -148,14 +148,13 @@ def summarize(image, rate, rtt):
 # ---- the table ----
 
 def show(spread_, scale=1.0, digits=2):
-    """median (min-max); the median alone when there was one."""
+    """median (min-max); the median alone when all are the same."""
     if not spread_:
         return "-"
     form = "%%.%df" % digits
     text = form % (spread_["median"] / scale)
-    if spread_["n"] > 1:
-        text += " (%s-%s)" % (form % (spread_["min"] / scale), form % (spread_["max"] / scale))
-    return text
+    least, most = form % (spread_["min"] / scale), form % (spread_["max"] / scale)
+    return text if least == most else "%s (%s-%s)" % (text, least, most)
 
 
 def times(value):
@@ -182,7 +181,7 @@ def notes(image):
     """What stands below an image's table."""
     b, lines = image["bound"], []
     if b["bound_s"]:
-        lines.append("lower bound %.2f s: %.2f MB touched (%s) and %.2f MB metadata at the line's rate, %d round "
+        lines.append("lower bound %.2f s: %.2f MB touched (%s) and %.2f MB of headers and indexes at the line's rate, %d round "
                      "trips, quickest warm start %.2f s" % (
                          b["bound_s"], b["touched_bytes"] / 1e6, b["touched_from"], b["metadata_bytes"] / 1e6,
                          ROUND_TRIPS, b["warm_s"]))
