@@ -5,7 +5,7 @@
  * The calling threads are the control plane. What they need of the loop they post as mail and wait
  * for; nothing here touches loop-owned state directly.
  */
-#include "headstart.h"
+#include "headstart_impl.h"
 
 #include <errno.h>
 #include <ftw.h>
@@ -29,50 +29,19 @@
 #include "open.h"
 #include "path.h"
 #include "reader.h"
+#include "replay.h"
 #include "request.h"
 #include "resolve.h"
 #include "span.h"
 #include "text.h"
+#include "timeline.h"
 
-#define RING_ENTRIES 256u
-
-struct hs_engine {
-	struct cache *cache;
-	struct net *net;
-	struct loop *loop;
-	struct path *path;
-	pthread_t thread;
-	bool running;
-	char *private_cache; /* made by us, removed at the end */
-	uint64_t timeout_ns;
-	enum pull pull;
-	struct oci_platform platform;
-};
-
-struct hs_image {
-	struct hs_engine *eng;
-	struct resolved resolved;
-	struct image *image;
-	char *config;
-	struct hs_open_cost cost;
-};
-
-struct hs_device {
-	struct fuse_device *fuse;
-};
+#define RING_ENTRIES	 256u
+#define TIMELINE_ENTRIES 65536u
 
 /* --- mail from the control plane ------------------------------------------------------------ */
 
-/* One errand on the loop that a thread waits for. */
-struct errand {
-	struct mail mail;
-	void (*run)(struct errand *er); /* loop thread; ends in errand_end(), perhaps later */
-	pthread_mutex_t lock;
-	pthread_cond_t ended;
-	bool done;
-};
-
-static void errand_end(struct errand *er)
+void errand_end(struct errand *er)
 {
 	pthread_mutex_lock(&er->lock);
 	er->done = true;
@@ -87,7 +56,7 @@ static void errand_deliver(struct mail *m)
 	er->run(er);
 }
 
-static void errand_wait(struct loop *l, struct errand *er, void (*run)(struct errand *er))
+void errand_wait(struct loop *l, struct errand *er, void (*run)(struct errand *er))
 {
 	er->run = run;
 	er->mail.deliver = errand_deliver;
@@ -229,6 +198,8 @@ static int start_loop(struct hs_engine *eng, const struct hs_options *o, struct 
 		rc = path_new(eng->loop, &po, &eng->path, e);
 	if (rc)
 		return rc;
+	if (o->timeline)
+		eng->path->timeline = timeline_new(TIMELINE_ENTRIES);
 	/* Signals are for the threads that expect them. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -312,6 +283,8 @@ void hs_stats_get(struct hs_engine *eng, struct hs_stats *ret)
 	    .read_p99_ns = hist_quantile(&p->latency, 0.99),
 	    .read_max_ns = p->latency.max_ns,
 	    .stalled_ns = p->stalled_ns,
+	    .asked_bytes = p->asked_bytes,
+	    .asked_local_bytes = p->asked_local_bytes,
 	    .cache_used_bytes = c.used_bytes,
 	    .cache_limit_bytes = c.limit_bytes,
 	    .cache_stored_bytes = c.stored_bytes,
@@ -345,8 +318,7 @@ static int open_layers(struct hs_image *img, struct err *e)
 	int rc;
 
 	reader_init(&reader, eng->timeout_ns, eng->pull == PULL_NEVER);
-	img->resolved.blobs_taken = true;
-	rc = image_open(&reader, img->resolved.specs, img->resolved.count, &img->image, e);
+	rc = image_open(&reader, img->image, img->resolved.specs, e);
 	img->cost.exchanges = reader.cost.exchanges;
 	reader_done(&reader);
 	return rc;
@@ -376,6 +348,12 @@ static int open_image(struct hs_image *img, const struct resolve_env *env, struc
 
 int hs_image_open(struct hs_engine *eng, const char *ref, struct hs_image **ret, struct err *e)
 {
+	return hs_image_open_with(eng, ref, NULL, ret, e);
+}
+
+int hs_image_open_with(struct hs_engine *eng, const char *ref, const struct hs_open_options *o,
+		       struct hs_image **ret, struct err *e)
+{
 	struct resolve_env env = {
 	    .net = eng->net,
 	    .cache = eng->cache,
@@ -383,15 +361,23 @@ int hs_image_open(struct hs_engine *eng, const char *ref, struct hs_image **ret,
 	    .platform = eng->platform,
 	};
 	struct hs_image *img = xmalloc_zero(1, sizeof(*img));
-	uint64_t start = clock_now_ns();
 	struct net_stats before, after;
 	int rc;
 
 	img->eng = eng;
+	img->cost.start_ns = clock_now_ns();
 	net_stats_get(eng->net, &before);
 	rc = resolve_image(&env, ref, &img->resolved, e);
 	if (!rc) {
+		img->image = image_new(img->resolved.specs, img->resolved.count);
+		img->resolved.blobs_taken = true;
+		img->cost.resolved_ns = clock_now_ns();
+		if (o && o->artifact_type)
+			artifact_search_start(img, o);
+		if (o && o->blobs)
+			o->blobs(o->arg, img);
 		rc = open_image(img, &env, e);
+		img->open = !rc;
 		if (rc)
 			err_wrap(e, rc, "%s", ref);
 	}
@@ -402,7 +388,8 @@ int hs_image_open(struct hs_engine *eng, const char *ref, struct hs_image **ret,
 	net_stats_get(eng->net, &after);
 	img->cost.requests = after.requests - before.requests;
 	img->cost.bytes = after.bytes - before.bytes;
-	img->cost.ns = clock_now_ns() - start;
+	img->cost.opened_ns = clock_now_ns();
+	img->cost.ns = img->cost.opened_ns - img->cost.start_ns;
 	*ret = img;
 	return 0;
 }
@@ -419,12 +406,18 @@ static void run_close(struct errand *er)
 	struct image *i = c->img->image;
 
 	c->quiet = true;
+	if (c->img->replay) {
+		replay_stop(c->img->replay);
+		c->quiet = replay_idle(c->img->replay);
+	}
 	for (size_t n = 0; n < i->blob_count; n++) {
 		flight_cancel_all(i->blobs[n]);
 		c->quiet &= list_empty(&i->blobs[n]->flights);
 	}
 	for (size_t n = 0; c->quiet && n < i->layer_count; n++)
 		span_purge(c->img->eng->path, &i->layers[n].target);
+	if (c->quiet)
+		replay_free(steal_ptr(c->img->replay));
 	errand_end(er);
 }
 
@@ -434,6 +427,7 @@ void hs_image_close(struct hs_image *img)
 
 	if (!img)
 		return;
+	artifact_search_end(img);
 	while (img->image) {
 		errand_wait(img->eng->loop, &c.er, run_close);
 		if (c.quiet)

@@ -16,6 +16,7 @@
 #include "err.h"
 
 struct hs_engine;
+struct hs_artifact;
 struct hs_image;
 struct hs_device;
 
@@ -38,6 +39,7 @@ struct hs_options {
 	uint64_t memory_bytes;	  /* buffers of the read path; default 128 MiB */
 	enum hs_pull pull;
 	const char *platform; /* "linux/arm64"; NULL: this machine's */
+	bool timeline;	      /* keep what hs_timeline_get() tells */
 };
 
 int hs_engine_new(const struct hs_options *o, struct hs_engine **ret, struct err *e);
@@ -50,6 +52,31 @@ void hs_engine_free(struct hs_engine *eng); /* images and devices closed first; 
  * -ETIMEDOUT, -EIO, -ENOSPC.
  */
 int hs_image_open(struct hs_engine *eng, const char *ref, struct hs_image **ret, struct err *e);
+
+/* What may begin while an image is being opened. Zero-initialise. */
+struct hs_open_options {
+	void *arg;
+	/*
+	 * The image's blobs are known (hs_image_blob, hs_prefetch_add), its layers are not open yet
+	 * (everything else). On the caller's thread; may be NULL.
+	 */
+	void (*blobs)(void *arg, struct hs_image *img);
+	/*
+	 * Look for an artifact of this type beside the image, in parallel with everything else.
+	 * @artifact is called once, on a thread of its own, perhaps after the image is open: with
+	 * @a, whose bytes it may take, or with NULL and why. hs_image_close() waits for it.
+	 */
+	const char *artifact_type, *artifact_media; /* NULL: don't look */
+	size_t artifact_max_bytes;
+	void (*artifact)(void *arg, struct hs_image *img, struct hs_artifact *a,
+			 const struct err *why);
+	/* prefetch the ends of layers that were laid out for a start; see convert --layout-by */
+	bool start_tails;
+};
+
+/* hs_image_open_with - hs_image_open() with things to begin meanwhile; @o NULL: none */
+int hs_image_open_with(struct hs_engine *eng, const char *ref, const struct hs_open_options *o,
+		       struct hs_image **ret, struct err *e);
 void hs_image_close(struct hs_image *img); /* NULL is fine */
 
 uint64_t hs_image_bytes(const struct hs_image *img); /* size of the device, multiple of 512 */
@@ -129,6 +156,58 @@ int hs_image_stored(const struct hs_image *img, uint64_t off, uint64_t bytes,
 /* hs_image_opening - stored range @n that opening the image reads anyway; false behind the last */
 bool hs_image_opening(const struct hs_image *img, size_t n, struct hs_stored *ret);
 
+/* --- prefetching ---------------------------------------------------------------------------------
+ */
+
+/*
+ * hs_prefetch_add - bring stored ranges to this node before they are asked for, in this order
+ * @budget_bytes: stop when so much was fetched in all; 0: no limit
+ * Goes on in the background, at a lower priority than every read, and joined by reads that want
+ * the same bytes; more ranges may follow. What is local, cached or on its way is not fetched.
+ * Ranges must lie inside their blobs: 0, or -EINVAL and nothing is added.
+ */
+int hs_prefetch_add(struct hs_image *img, const struct hs_stored *ranges, size_t count,
+		    uint64_t budget_bytes, struct err *e);
+void hs_prefetch_stop(struct hs_image *img); /* nothing more is started */
+
+enum hs_prefetch_end {
+	HS_PREFETCH_NONE, /* nothing was added */
+	HS_PREFETCH_RUNNING,
+	HS_PREFETCH_COMPLETE,
+	HS_PREFETCH_OVER_BUDGET,
+	HS_PREFETCH_STOPPED,
+	HS_PREFETCH_BEHIND, /* reads got to most ranges first */
+};
+
+/* What prefetching one image was worth; bytes are stored (compressed) ones. */
+struct hs_prefetch_stats {
+	enum hs_prefetch_end end;
+	uint64_t planned_bytes; /* of all ranges that were added */
+	uint64_t fetched_bytes; /* by it; the rest was here or somebody else was first */
+	uint64_t used_bytes;	/* of the fetched ones, in blocks that were asked for since */
+	uint64_t failed_fetches;
+	uint64_t ranges, late_ranges; /* late: reads asked before */
+	uint64_t start_ns, end_ns;    /* clock_now_ns(): added; last bytes came */
+};
+
+void hs_prefetch_stats_get(struct hs_image *img, struct hs_prefetch_stats *ret);
+
+/* One thing that took time. */
+enum hs_event_kind { HS_EVENT_DEMAND, HS_EVENT_PREFETCH, HS_EVENT_STALL };
+
+struct hs_event {
+	enum hs_event_kind
+	    kind; /* a fetch somebody waited for, one nobody did, a read that waited */
+	uint64_t start_ns, end_ns; /* clock_now_ns() */
+	uint64_t off, bytes;	   /* fetch: stored, of its blob; stall: of the device */
+};
+
+/*
+ * hs_timeline_get - the first 64 Ki events since the engine was made with @timeline set
+ * Returns their number; caller frees *@ret. @ret_dropped: how many came later.
+ */
+size_t hs_timeline_get(struct hs_engine *eng, struct hs_event **ret, uint64_t *ret_dropped);
+
 /* --- artifacts: what lies beside an image in its registry and refers to it
  * ------------------------ */
 
@@ -175,6 +254,8 @@ struct hs_open_cost {
 	uint64_t requests;
 	uint64_t bytes;
 	uint64_t ns;
+	/* clock_now_ns() when it began, when its blobs were known, when it was open */
+	uint64_t start_ns, resolved_ns, opened_ns;
 };
 
 void hs_image_open_cost(const struct hs_image *img, struct hs_open_cost *ret);
@@ -211,7 +292,9 @@ struct hs_stats {
 	uint64_t joined_fetches;  /* reads that found their bytes already on the way */
 	uint64_t bad_blocks;	  /* blocks that failed their check, before the retry */
 	uint64_t read_p50_ns, read_p99_ns, read_max_ns;
-	uint64_t stalled_ns; /* sum of time reads waited for the network */
+	uint64_t stalled_ns;	    /* sum of time reads waited for the network */
+	uint64_t asked_bytes;	    /* decompressed, asked of the device; holes not counted */
+	uint64_t asked_local_bytes; /* of these, here already when they were asked for */
 	uint64_t cache_used_bytes, cache_limit_bytes, cache_stored_bytes, cache_refused_bytes;
 };
 

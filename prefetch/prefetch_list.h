@@ -81,6 +81,9 @@ struct prefetch_list {
 
 enum prefetch_half { PREFETCH_RANGES = 1, PREFETCH_FILES = 2 };
 
+/* prefetch_origin_name - "recorded", "predicted", "ported", "imported" */
+const char *prefetch_origin_name(enum prefetch_origin o);
+
 void prefetch_list_free(struct prefetch_list *l);	     /* NULL is fine */
 uint64_t prefetch_list_bytes(const struct prefetch_list *l); /* sum of ranges */
 

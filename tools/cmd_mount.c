@@ -36,13 +36,10 @@ static const struct option_def mount_options[] = {
 };
 
 static const struct option_group groups[] = {
-    {"Options", mount_options},
-    {"Image", image_options},
-    {"Registry", registry_options},
-    {"Cache and reads", engine_options},
-    {"State", state_options},
-    {"General", general_options},
-    {0},
+    {"Options", mount_options},	    {"Image", image_options},
+    {"Registry", registry_options}, {"Cache and reads", engine_options},
+    {"Prefetch", prefetch_options}, {"State", state_options},
+    {"General", general_options},   {0},
 };
 
 static const struct command command = {

@@ -166,6 +166,23 @@ static void print_server(const cJSON *server)
 	       number(s, "bad_blocks"));
 }
 
+static void print_prefetch(const cJSON *p)
+{
+	char a[24], b[24];
+
+	if (!p)
+		return;
+	printf("  prefetch list %s", string(p, "state"));
+	if (*string(p, "why"))
+		printf(" (%s)", string(p, "why"));
+	if (number(p, "planned_bytes") > 0)
+		printf("; %s planned, %s fetched, %.0f %% of it used, %s; %.1f %% of reads were "
+		       "here in time",
+		       size(number(p, "planned_bytes"), a), size(number(p, "fetched_bytes"), b),
+		       100 * number(p, "accuracy"), string(p, "end"), 100 * number(p, "coverage"));
+	putchar('\n');
+}
+
 static void print_one(const cJSON *j)
 {
 	const cJSON *server = cJSON_GetObjectItemCaseSensitive(j, "server");
@@ -187,8 +204,10 @@ static void print_one(const cJSON *j)
 	if (*string(j, "loop"))
 		printf("  device   %s, %s, %s\n", string(j, "loop"), string(j, "fstype"),
 		       size(number(j, "bytes"), bytes));
-	if (server)
+	if (server) {
 		print_server(server);
+		print_prefetch(cJSON_GetObjectItemCaseSensitive(server, "prefetch"));
+	}
 }
 
 static void print_all(const cJSON *all)

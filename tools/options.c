@@ -26,6 +26,7 @@ struct common_options common = {
     .state_dir = "/var/lib/headstart/run",
     .run_dir = "/run/headstart",
     .log_level = LOG_LEVEL_WARN,
+    .prefetch = "auto",
 };
 
 static bool help_wanted; /* target of --help */
@@ -65,6 +66,14 @@ const struct option_def engine_options[] = {
     {"read-timeout", 0, OPTION_TIME, "TIME", &common.read_timeout_ns,
      "a read that takes longer fails", "60s"},
     {"workers", 0, OPTION_NUMBER, "N", &common.workers, "decoding threads", "number of CPUs"},
+    {0},
+};
+
+const struct option_def prefetch_options[] = {
+    {"prefetch", 0, OPTION_STRING, "auto|off|FILE", &common.prefetch,
+     "replay the list found beside the image, none, or the one in FILE", "auto"},
+    {"prefetch-budget", 0, OPTION_SIZE, "SIZE", &common.prefetch_budget,
+     "prefetch at most SIZE of stored bytes", "no limit"},
     {0},
 };
 

@@ -95,6 +95,8 @@ struct common_options {
 	uint64_t cache_bytes;
 	uint64_t memory_bytes, read_timeout_ns, workers, max_conns;
 	const char *state_dir, *run_dir;
+	const char *prefetch; /* "auto", "off", or a file */
+	uint64_t prefetch_budget;
 	unsigned int log_level; /* enum log_level */
 	bool json;
 };
@@ -103,6 +105,7 @@ extern struct common_options common;
 extern const struct option_def registry_options[]; /* --creds ... --hosts-dir, --insecure */
 extern const struct option_def image_options[];	   /* --platform, --pull */
 extern const struct option_def engine_options[];   /* --cache-dir, --cache-size, --memory ... */
+extern const struct option_def prefetch_options[]; /* --prefetch, --prefetch-budget */
 extern const struct option_def state_options[];	   /* --run-dir, --state-dir */
 extern const struct option_def general_options[];  /* --log-level, --help */
 

@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "autoprefetch.h"
 #include "cleanup.h"
 #include "clock.h"
 #include "control.h"
@@ -28,6 +29,7 @@
 #include "headstart.h"
 #include "log.h"
 #include "options.h"
+#include "server_json.h"
 #include "state.h"
 #include "text.h"
 
@@ -188,6 +190,7 @@ struct serving {
 	struct hs_engine *engine;
 	struct hs_image *image;
 	struct hs_device *device;
+	struct autoprefetch prefetch;
 	uint64_t start_ns;
 	int sock; /* to the client, until attached */
 	int listen_fd;
@@ -209,52 +212,6 @@ static void on_term(int sig)
 		hs_device_stop(d);
 }
 
-static void add_number(cJSON *j, const char *key, uint64_t v)
-{
-	cJSON_AddNumberToObject(j, key, (double)v);
-}
-
-static cJSON *open_json(const struct hs_image *img)
-{
-	struct hs_open_cost c;
-	cJSON *j = cJSON_CreateObject();
-
-	hs_image_open_cost(img, &c);
-	add_number(j, "exchanges", c.exchanges);
-	add_number(j, "requests", c.requests);
-	add_number(j, "bytes", c.bytes);
-	add_number(j, "ns", c.ns);
-	return j;
-}
-
-static cJSON *stats_json(struct hs_engine *eng)
-{
-	struct hs_stats s;
-	cJSON *j = cJSON_CreateObject();
-
-	hs_stats_get(eng, &s);
-	add_number(j, "requests", s.requests);
-	add_number(j, "fetched_bytes", s.fetched_bytes);
-	add_number(j, "retries", s.retries);
-	add_number(j, "connections", s.connections);
-	add_number(j, "fetch_errors", s.fetch_errors);
-	add_number(j, "reads", s.reads);
-	add_number(j, "read_bytes", s.read_bytes);
-	add_number(j, "read_errors", s.read_errors);
-	add_number(j, "cache_hit_bytes", s.cache_hit_bytes);
-	add_number(j, "joined_fetches", s.joined_fetches);
-	add_number(j, "bad_blocks", s.bad_blocks);
-	add_number(j, "read_p50_ns", s.read_p50_ns);
-	add_number(j, "read_p99_ns", s.read_p99_ns);
-	add_number(j, "read_max_ns", s.read_max_ns);
-	add_number(j, "stalled_ns", s.stalled_ns);
-	add_number(j, "cache_used_bytes", s.cache_used_bytes);
-	add_number(j, "cache_limit_bytes", s.cache_limit_bytes);
-	add_number(j, "cache_stored_bytes", s.cache_stored_bytes);
-	add_number(j, "cache_refused_bytes", s.cache_refused_bytes);
-	return j;
-}
-
 static cJSON *answer(void *arg, const char *op)
 {
 	struct serving *s = arg;
@@ -264,7 +221,7 @@ static cJSON *answer(void *arg, const char *op)
 		log_info("told to stop");
 		hs_device_stop(s->device);
 		cJSON_AddTrueToObject(j, "ok");
-	} else if (!strcmp(op, "status")) {
+	} else if (!strcmp(op, "status") || !strcmp(op, "report")) {
 		add_number(j, "pid", (uint64_t)getpid());
 		cJSON_AddStringToObject(j, "image", s->image_name);
 		cJSON_AddStringToObject(j, "digest", hs_image_digest(s->image));
@@ -274,6 +231,10 @@ static cJSON *answer(void *arg, const char *op)
 		cJSON_AddBoolToObject(j, "attached", atomic_load(&s->attached));
 		cJSON_AddItemToObject(j, "open", open_json(s->image));
 		cJSON_AddItemToObject(j, "stats", stats_json(s->engine));
+		cJSON_AddItemToObject(j, "prefetch",
+				      autoprefetch_json(&s->prefetch, s->image, s->engine));
+		if (!strcmp(op, "report"))
+			events_json(j, s->engine);
 	} else {
 		cJSON_AddStringToObject(j, "error", "unknown op");
 	}
@@ -357,9 +318,12 @@ static int set_up(struct serving *s, struct err *e)
 	int r;
 
 	common_engine(&options);
-	r = hs_engine_new(&options, &s->engine, e);
+	options.timeline = true;
+	r = autoprefetch_init(&s->prefetch, options.cache_dir, e);
+	r = r ? r : hs_engine_new(&options, &s->engine, e);
 	if (!r)
-		r = hs_image_open(s->engine, s->image_name, &s->image, e);
+		r = hs_image_open_with(s->engine, s->image_name, &s->prefetch.options, &s->image,
+				       e);
 	if (r)
 		return r;
 	/* names of the command line are used up; the user's directory is not to be held */
@@ -431,7 +395,10 @@ static void tear_down(struct serving *s)
 	(void)signal(SIGALRM, SIG_DFL);
 	alarm(TEARDOWN_SECONDS);
 	hs_device_free(s->device);
+	if (s->image)
+		autoprefetch_done(&s->prefetch, s->image, s->engine);
 	hs_image_close(s->image);
+	autoprefetch_free(&s->prefetch);
 	hs_engine_free(s->engine);
 	cleanup_fd(&s->listen_fd);
 	cleanup_fd(&s->stop_fd);

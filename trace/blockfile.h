@@ -20,6 +20,17 @@ struct err;
 #define BLOCKFILE_HEAD_BYTES  16
 #define BLOCKFILE_MAX_PAYLOAD (16u << 20)
 
+/* Small distances of both signs as small numbers: 0, -1, 1, -2 ... are 0, 1, 2, 3 ... */
+static inline uint64_t blockfile_zigzag(uint64_t v)
+{
+	return v << 1 ^ (v >> 63 ? UINT64_MAX : 0);
+}
+
+static inline uint64_t blockfile_unzigzag(uint64_t v)
+{
+	return v >> 1 ^ (v & 1 ? UINT64_MAX : 0);
+}
+
 /* Bytes being encoded; grows; zero-initialise. */
 struct blockbuf {
 	uint8_t *p;
@@ -37,8 +48,26 @@ void blockbuf_u8(struct blockbuf *b, uint8_t v);
 void blockbuf_u32(struct blockbuf *b, uint32_t v);
 void blockbuf_u64(struct blockbuf *b, uint64_t v);
 void blockbuf_var(struct blockbuf *b, uint64_t v);
+void blockbuf_zigzag(struct blockbuf *b, uint64_t v);  /* a distance, modulo 2^64 */
 void blockbuf_text(struct blockbuf *b, const char *s); /* varint length, bytes; NULL like "" */
+size_t blockbuf_payload(const struct blockbuf *b);     /* of the open block, so far */
 void blockbuf_end(struct blockbuf *b);
+
+/*
+ * Blocks that are a number of items: items gather, and go out with their number in front when there
+ * are @full bytes of them. Nothing is written for no items.
+ */
+struct blockitems {
+	struct blockbuf *to;
+	uint32_t type;
+	size_t full;
+	struct blockbuf items; /* items are put here */
+	size_t count;
+};
+
+/* blockitems_next - an item is complete; true when the next one is the first of a block */
+bool blockitems_next(struct blockitems *w);
+void blockitems_done(struct blockitems *w); /* the last block goes out */
 
 /* A payload being read. After a read past its end every further one gives 0 and @bad stays set. */
 struct blockview {
@@ -51,6 +80,9 @@ uint8_t blockview_u8(struct blockview *v);
 uint32_t blockview_u32(struct blockview *v);
 uint64_t blockview_u64(struct blockview *v);
 uint64_t blockview_var(struct blockview *v);
+uint64_t blockview_zigzag(struct blockview *v);
+/* blockview_count - a number of items of at least @item_bytes each, so that it fits the rest */
+size_t blockview_count(struct blockview *v, size_t item_bytes);
 /* blockview_text - NUL-terminated copy, no NUL inside, at most @max bytes; caller frees; NULL: bad
  */
 char *blockview_text(struct blockview *v, size_t max);

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 struct err;
+struct hs_image;
 struct imagefs;
 
 /* Where device bytes come from; returns 0 or negative errno. */
@@ -40,6 +41,8 @@ struct imagefs_node {
  * or what @d->read returned.
  */
 int imagefs_open(const struct imagefs_device *d, struct imagefs **ret, struct err *e);
+/* imagefs_open_image - the same over an opened image, which must outlive it */
+int imagefs_open_image(struct hs_image *img, struct imagefs **ret, struct err *e);
 void imagefs_close(struct imagefs *fs);		    /* NULL is fine */
 const char *imagefs_kind(const struct imagefs *fs); /* "ext4" or "erofs" */
 
@@ -55,6 +58,9 @@ int imagefs_node(struct imagefs *fs, uint64_t ino, struct imagefs_node *ret, str
 int imagefs_lookup(struct imagefs *fs, const char *path, bool follow, struct imagefs_node *ret,
 		   char **ret_real, struct err *e);
 
+/* imagefs_link - where a symbolic link leads; 0, -EINVAL no link; caller frees */
+int imagefs_link(struct imagefs *fs, uint64_t ino, char **ret, struct err *e);
+
 /* imagefs_read - bytes of a regular file, holes as zeros; returns bytes read (short at its end) */
 long imagefs_read(struct imagefs *fs, uint64_t ino, uint64_t off, void *buf, size_t bytes,
 		  struct err *e);
@@ -66,13 +72,17 @@ int imagefs_load(struct imagefs *fs, const char *path, size_t max_bytes, char **
 /* A run of a file: @bytes at @file_off lie at @dev_off. Holes and inline data have none. */
 typedef int imagefs_extent_fn(void *arg, uint64_t file_off, uint64_t dev_off, uint64_t bytes);
 
-/* imagefs_extents - runs of [off, off + bytes) clipped to it, ascending; stops when @fn != 0 */
+/*
+ * imagefs_extents - runs of [off, off + bytes) clipped to it, ascending; none behind the file's
+ * size Returns 0, what @fn returned when not 0, -EOPNOTSUPP compressed data (EROFS), -EBADMSG.
+ */
 int imagefs_extents(struct imagefs *fs, uint64_t ino, uint64_t off, uint64_t bytes,
 		    imagefs_extent_fn *fn, void *arg, struct err *e);
 
 /*
  * imagefs_walk - every name of the image, a directory before what is in it
- * @fn: path absolute; a file with several names is told once for each; non-zero stops
+ * @fn: path absolute; a file with several names is told once for each; non-zero stops and is
+ * returned. Paths of 4096 bytes and more, which no system call can name, are left out.
  */
 int imagefs_walk(struct imagefs *fs,
 		 int (*fn)(void *arg, const char *path, const struct imagefs_node *n), void *arg,
@@ -82,14 +92,16 @@ int imagefs_walk(struct imagefs *fs,
 typedef int imagefs_range_fn(void *arg, uint64_t dev_off, uint64_t bytes);
 
 /*
- * imagefs_metadata - everything that is no file data: superblock, group descriptors, inode tables
- * as far as in use, directories, extent trees, xattr blocks, long links; ascending, fused
+ * imagefs_metadata - what the kernel may read that is no file data: superblock, group descriptors,
+ * inode tables as far as in use, directories, extent trees, xattr blocks, long links; no bitmaps
+ * and no journal but its first block; ascending, fused
  */
 int imagefs_metadata(struct imagefs *fs, imagefs_range_fn *fn, void *arg, struct err *e);
 
 /*
- * imagefs_path_metadata - the metadata that opening and reading all of @path takes: inodes and
- * directory blocks along it, its extent tree and xattr block; any order, may repeat
+ * imagefs_path_metadata - the metadata that mounting, opening and reading all of @path takes:
+ * superblock, descriptors, inodes and directory blocks along it, its extent tree and xattr block;
+ * of a directory all its blocks
  */
 int imagefs_path_metadata(struct imagefs *fs, const char *path, imagefs_range_fn *fn, void *arg,
 			  struct err *e);

@@ -19,7 +19,13 @@
 struct err;
 struct recorder;
 
-/* One event as the kernel told it; times are CLOCK_MONOTONIC. */
+/*
+ * One event as the kernel told it; times are CLOCK_MONOTONIC and do not go back.
+ *
+ * What is read of directories and symbolic links through their own page cache (EROFS) is READ: the
+ * kernel reads them for who looks them up, never ahead. A READ that lies within the one before it
+ * on the same processor is left out.
+ */
 struct recorder_event {
 	uint64_t at_ns;
 	uint64_t ino;
@@ -40,12 +46,16 @@ struct recorder_event {
  */
 int recorder_new(uint64_t ring_bytes, struct recorder **ret, struct err *e);
 void recorder_free(struct recorder *r); /* detaches; NULL is fine */
+/* recorder_stop - nothing more passes; what is there can still be polled for */
+void recorder_stop(struct recorder *r);
 
 /* recorder_demand - whether the kernel has the demand tracepoints; else CACHED and BLOCK only */
 bool recorder_demand(const struct recorder *r);
 
 int recorder_add_device(struct recorder *r, uint32_t major, uint32_t minor, struct err *e);
+/* recorder_add_cgroup - @cgroup_id of version 2 (proc_task.h); with all below it, now or later */
 int recorder_add_cgroup(struct recorder *r, uint64_t cgroup_id, struct err *e);
+/* recorder_add_pid - with its descendants, now or later; the pid as the host has it */
 int recorder_add_pid(struct recorder *r, pid_t pid, struct err *e);
 /*
  * recorder_await_cgroup - a cgroup that is made later and whose directory is called @name is
@@ -53,10 +63,19 @@ int recorder_add_pid(struct recorder *r, pid_t pid, struct err *e);
  */
 int recorder_await_cgroup(struct recorder *r, const char *name, struct err *e);
 
-int recorder_fd(const struct recorder *r); /* readable when there are events */
-/* recorder_poll - hand what is there to @fn, at most @timeout_ms; number of events or -errno */
+/*
+ * recorder_fd - readable when there are events; but who sleeps on it is woken only when a quarter
+ * of the ring is full, because waking costs more than the event: poll at least every 100 ms or so
+ */
+int recorder_fd(const struct recorder *r);
+/*
+ * recorder_poll - hand what is there to @fn; waits for it at most @timeout_ms
+ * Returns the number of events or -errno.
+ */
 int recorder_poll(struct recorder *r, int timeout_ms,
 		  void (*fn)(void *arg, const struct recorder_event *ev), void *arg);
 uint64_t recorder_lost(const struct recorder *r); /* events the ring had no room for */
+/* recorder_missed - processes that could not be followed: there were too many */
+uint64_t recorder_missed(const struct recorder *r);
 
 #endif

@@ -16,10 +16,11 @@
 
 struct err;
 
-#define TRACE_MAX_BYTES	  (512u << 20)
-#define TRACE_MAX_EVENTS  (16u << 20)
-#define TRACE_MAX_OBJECTS (1u << 20)
-#define TRACE_PATH_BYTES  4096u
+#define TRACE_MAX_BYTES	    (512u << 20)
+#define TRACE_MAX_EVENTS    (16u << 20)
+#define TRACE_MAX_OBJECTS   (1u << 20)
+#define TRACE_MAX_PROCESSES 65536u
+#define TRACE_PATH_BYTES    4096u
 
 enum trace_kind {
 	TRACE_READ = 1,	  /* demand: read(2) and the like asked for these pages, cached or not */
@@ -110,7 +111,11 @@ int trace_writer_open(const char *path, const struct trace *head, struct trace_w
 uint32_t trace_writer_object(struct trace_writer *w, enum trace_object_kind kind, uint32_t dev,
 			     uint64_t ino, uint64_t bytes);
 uint32_t trace_writer_process(struct trace_writer *w, uint32_t pid, const char *comm);
-/* trace_writer_add - 0, -ENOSPC over TRACE_MAX_EVENTS, -EIO */
+/*
+ * trace_writer_add - an event told late takes the time of the one before it
+ * Returns 0, -EINVAL an object or process that does not exist or a range that wraps, -ENOSPC over
+ * TRACE_MAX_EVENTS, -errno of the write.
+ */
 int trace_writer_add(struct trace_writer *w, const struct trace_event *ev, struct err *e);
 int trace_writer_flush(struct trace_writer *w, struct err *e);
 size_t trace_writer_objects(const struct trace_writer *w); /* how many there are */

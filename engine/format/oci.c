@@ -8,6 +8,7 @@
 
 #include <cjson/cJSON.h>
 
+#include "base64.h"
 #include "cleanup.h"
 #include "digest.h"
 #include "err.h"
@@ -26,31 +27,42 @@ static int open_document(const char *json, size_t bytes, size_t max, cJSON **ret
 	return json_get_root(json, bytes, ret, e);
 }
 
+static void annotations_free(struct oci_annotation *a, size_t count)
+{
+	for (size_t n = 0; n < count; n++) {
+		free(a[n].key);
+		free(a[n].value);
+	}
+	free(a);
+}
+
 static void descriptor_done(struct oci_descriptor *d)
 {
 	free(d->media_type);
 	free(d->digest);
-	for (size_t n = 0; n < d->annotation_count; n++) {
-		free(d->annotations[n].key);
-		free(d->annotations[n].value);
-	}
-	free(d->annotations);
+	annotations_free(d->annotations, d->annotation_count);
 	oci_platform_done(&d->platform);
+	free(d->artifact_type);
+	free(d->data);
 }
 
-static int parse_annotations(const cJSON *j, struct oci_descriptor *d, struct err *e)
+/* @lenient: what is not a string is left out */
+static int parse_annotations(const cJSON *j, bool lenient, struct oci_annotation **ret,
+			     size_t *ret_count, struct err *e)
 {
 	cJSON *o, *item;
 	int r = json_get_object(j, "annotations", &o, e);
 
 	if (r < 0 || !o)
 		return r;
-	d->annotations = xmalloc_zero((size_t)cJSON_GetArraySize(o) + 1, sizeof(*d->annotations));
+	*ret = xmalloc_zero((size_t)cJSON_GetArraySize(o) + 1, sizeof(**ret));
 	cJSON_ArrayForEach(item, o)
 	{
+		if (!cJSON_IsString(item) && lenient)
+			continue;
 		if (!cJSON_IsString(item))
 			return err_set(e, -EBADMSG, "\"annotations\" holds something not a string");
-		d->annotations[d->annotation_count++] = (struct oci_annotation){
+		(*ret)[(*ret_count)++] = (struct oci_annotation){
 		    .key = text_dup(item->string),
 		    .value = text_dup(item->valuestring),
 		};
@@ -68,6 +80,29 @@ static int parse_platform(const cJSON *j, struct oci_platform *p, struct err *e)
 	return json_get_string(j, "variant", &p->variant, e);
 }
 
+/* Inline content that is not what its descriptor says is as good as none: it can be fetched. */
+static int parse_data(const cJSON *j, struct oci_descriptor *d, struct err *e)
+{
+	const cJSON *text = cJSON_GetObjectItemCaseSensitive(j, "data");
+	char digest[DIGEST_TEXT_BYTES], *data;
+	size_t len, bytes;
+
+	if (!text || cJSON_IsNull(text))
+		return 0;
+	if (!cJSON_IsString(text))
+		return err_set(e, -EBADMSG, "\"data\" is not a string");
+	len = strlen(text->valuestring);
+	if (!d->digest || d->size > len ||
+	    base64_decode(text->valuestring, len, &data, &bytes) < 0)
+		return 0;
+	digest_of(data, bytes, digest);
+	if (bytes == d->size && strcmp(digest, d->digest) == 0)
+		d->data = data;
+	else
+		free(data);
+	return 0;
+}
+
 /* On failure what was taken in stays in @d, for the owner to release. */
 static int parse_descriptor(const cJSON *j, struct oci_descriptor *d, struct err *e)
 {
@@ -79,7 +114,9 @@ static int parse_descriptor(const cJSON *j, struct oci_descriptor *d, struct err
 		return err_set(e, -EBADMSG, "not a descriptor");
 	if ((r = json_get_string(j, "mediaType", &d->media_type, e)) < 0 ||
 	    (r = json_get_digest(j, "digest", &d->digest, e)) < 0 ||
-	    (r = json_get_uint(j, "size", &size, e)) < 0 || (r = parse_annotations(j, d, e)) < 0 ||
+	    (r = json_get_uint(j, "size", &size, e)) < 0 || 
+	    (r = parse_annotations(j, false, &d->annotations, &d->annotation_count, e)) < 0 ||
+	    (r = json_get_string(j, "artifactType", &d->artifact_type, e)) < 0 ||
 	    (r = json_get_object(j, "platform", &platform, e)) < 0)
 		return r;
 	if (platform && (r = parse_platform(platform, &d->platform, e)) < 0)
@@ -87,10 +124,11 @@ static int parse_descriptor(const cJSON *j, struct oci_descriptor *d, struct err
 	if (!d->media_type || !d->digest || size == UINT64_MAX)
 		return err_set(e, -EBADMSG, "\"mediaType\", \"digest\" or \"size\" is missing");
 	d->size = size;
-	return 0;
+	return parse_data(j, d, e);
 }
 
-static int parse_descriptors(const cJSON *root, const char *key, size_t max,
+/* @lenient: leave out what is not understood */
+static int parse_descriptors(const cJSON *root, const char *key, size_t max, bool lenient,
 			     struct oci_descriptor **ret, size_t *ret_count, struct err *e)
 {
 	cJSON *array, *item;
@@ -111,18 +149,34 @@ static int parse_descriptors(const cJSON *root, const char *key, size_t max,
 		size_t n = (*ret_count)++;
 
 		r = parse_descriptor(item, &(*ret)[n], e);
+		if (r < 0 && lenient) {
+			descriptor_done(&(*ret)[n]);
+			memset(&(*ret)[n], 0, sizeof(**ret));
+			(*ret_count)--;
+			continue;
+		}
 		if (r < 0)
 			return err_wrap(e, r, "\"%s\"[%zu]", key, n);
 	}
 	return 0;
 }
 
+static const char *find_annotation(const struct oci_annotation *a, size_t count, const char *key)
+{
+	for (size_t n = 0; n < count; n++)
+		if (strcmp(a[n].key, key) == 0)
+			return a[n].value;
+	return NULL;
+}
+
 const char *oci_annotation(const struct oci_descriptor *d, const char *key)
 {
-	for (size_t n = 0; n < d->annotation_count; n++)
-		if (strcmp(d->annotations[n].key, key) == 0)
-			return d->annotations[n].value;
-	return NULL;
+	return find_annotation(d->annotations, d->annotation_count, key);
+}
+
+const char *oci_manifest_annotation(const struct oci_manifest *m, const char *key)
+{
+	return find_annotation(m->annotations, m->annotation_count, key);
 }
 
 static bool is_manifest_type(const char *t)
@@ -172,8 +226,8 @@ int oci_kind_of(const char *json, size_t bytes, enum oci_kind *ret, struct err *
 
 static int fill_manifest(const cJSON *root, struct oci_manifest *m, struct err *e)
 {
+	cJSON *config, *subject;
 	enum oci_kind kind;
-	cJSON *config;
 	int r;
 
 	if ((r = kind_of(root, &kind, e)) < 0)
@@ -181,14 +235,23 @@ static int fill_manifest(const cJSON *root, struct oci_manifest *m, struct err *
 	if (kind != OCI_KIND_MANIFEST)
 		return err_set(e, -EBADMSG, "is an index");
 	if ((r = json_get_string(root, "mediaType", &m->media_type, e)) < 0 ||
-	    (r = json_get_object(root, "config", &config, e)) < 0)
+	    (r = json_get_string(root, "artifactType", &m->artifact_type, e)) < 0 ||
+	    (r = parse_annotations(root, true, &m->annotations, &m->annotation_count, e)) < 0 ||
+	    (r = json_get_object(root, "config", &config, e)) < 0 ||
+	    (r = json_get_object(root, "subject", &subject, e)) < 0)
 		return r;
 	if (!config)
 		return err_set(e, -EBADMSG, "\"config\" is missing");
 	r = parse_descriptor(config, &m->config, e);
 	if (r < 0)
 		return err_wrap(e, r, "\"config\"");
-	r = parse_descriptors(root, "layers", OCI_MAX_LAYERS, &m->layers, &m->layer_count, e);
+	/* an image that refers to something in a way that is not understood is still an image */
+	if (subject && parse_descriptor(subject, &m->subject, NULL) < 0) {
+		descriptor_done(&m->subject);
+		memset(&m->subject, 0, sizeof(m->subject));
+	}
+	r = parse_descriptors(root, "layers", OCI_MAX_LAYERS, false, &m->layers, &m->layer_count,
+			      e);
 	if (r < 0)
 		return r;
 	m->docker = m->media_type ? strcmp(m->media_type, DOCKER_TYPE_MANIFEST) == 0
@@ -220,13 +283,16 @@ void oci_manifest_free(struct oci_manifest *m)
 		return;
 	free(m->media_type);
 	descriptor_done(&m->config);
+	descriptor_done(&m->subject);
+	free(m->artifact_type);
+	annotations_free(m->annotations, m->annotation_count);
 	for (size_t n = 0; n < m->layer_count; n++)
 		descriptor_done(&m->layers[n]);
 	free(m->layers);
 	free(m);
 }
 
-static int fill_index(const cJSON *root, struct oci_index *i, struct err *e)
+static int fill_index(const cJSON *root, bool lenient, struct oci_index *i, struct err *e)
 {
 	enum oci_kind kind;
 	int r;
@@ -238,11 +304,12 @@ static int fill_index(const cJSON *root, struct oci_index *i, struct err *e)
 	r = json_get_string(root, "mediaType", &i->media_type, e);
 	if (r < 0)
 		return r;
-	return parse_descriptors(root, "manifests", OCI_MAX_MANIFESTS, &i->manifests,
+	return parse_descriptors(root, "manifests", OCI_MAX_MANIFESTS, lenient, &i->manifests,
 				 &i->manifest_count, e);
 }
 
-int oci_index_parse(const char *json, size_t bytes, struct oci_index **ret, struct err *e)
+static int parse_index(const char *json, size_t bytes, bool lenient, struct oci_index **ret,
+		       struct err *e)
 {
 	_cleanup_(cleanup_json) cJSON *root = NULL;
 	struct oci_index *i;
@@ -251,13 +318,23 @@ int oci_index_parse(const char *json, size_t bytes, struct oci_index **ret, stru
 	if (r < 0)
 		return err_wrap(e, r, "index");
 	i = xmalloc_zero(1, sizeof(*i));
-	r = fill_index(root, i, e);
+	r = fill_index(root, lenient, i, e);
 	if (r < 0) {
 		oci_index_free(i);
 		return err_wrap(e, r, "index");
 	}
 	*ret = i;
 	return 0;
+}
+
+int oci_index_parse(const char *json, size_t bytes, struct oci_index **ret, struct err *e)
+{
+	return parse_index(json, bytes, false, ret, e);
+}
+
+int oci_referrers_parse(const char *json, size_t bytes, struct oci_index **ret, struct err *e)
+{
+	return parse_index(json, bytes, true, ret, e);
 }
 
 void oci_index_free(struct oci_index *i)

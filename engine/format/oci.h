@@ -22,6 +22,7 @@ struct err;
 #define OCI_TYPE_MANIFEST      "application/vnd.oci.image.manifest.v1+json"
 #define OCI_TYPE_INDEX	       "application/vnd.oci.image.index.v1+json"
 #define OCI_TYPE_CONFIG	       "application/vnd.oci.image.config.v1+json"
+#define OCI_TYPE_EMPTY	       "application/vnd.oci.empty.v1+json" /* the two bytes "{}" */
 #define OCI_TYPE_LAYER	       "application/vnd.oci.image.layer.v1.tar"
 #define OCI_TYPE_LAYER_GZIP    "application/vnd.oci.image.layer.v1.tar+gzip"
 #define OCI_TYPE_LAYER_ZSTD    "application/vnd.oci.image.layer.v1.tar+zstd"
@@ -30,6 +31,8 @@ struct err;
 #define DOCKER_TYPE_CONFIG     "application/vnd.docker.container.image.v1+json"
 #define DOCKER_TYPE_LAYER      "application/vnd.docker.image.rootfs.diff.tar"
 #define DOCKER_TYPE_LAYER_GZIP "application/vnd.docker.image.rootfs.diff.tar.gzip"
+
+#define OCI_ANNOTATION_CREATED "org.opencontainers.image.created"
 
 #define OBD_ANNOTATION_DIGEST  "containerd.io/snapshot/overlaybd/blob-digest"
 #define OBD_ANNOTATION_SIZE    "containerd.io/snapshot/overlaybd/blob-size"
@@ -55,6 +58,8 @@ struct oci_descriptor {
 	struct oci_annotation *annotations;
 	size_t annotation_count;
 	struct oci_platform platform; /* index entries */
+	char *artifact_type;	      /* NULL when not given */
+	char *data; /* inline content, NUL behind; only when @digest and @size fit it */
 };
 
 /* oci_annotation - value of @key, or NULL */
@@ -66,6 +71,10 @@ struct oci_manifest {
 	struct oci_descriptor config;
 	struct oci_descriptor *layers; /* bottom first */
 	size_t layer_count;
+	char *artifact_type;	       /* NULL when not given */
+	struct oci_descriptor subject; /* what it refers to; digest NULL: nothing known */
+	struct oci_annotation *annotations;
+	size_t annotation_count;
 };
 
 struct oci_index {
@@ -93,8 +102,14 @@ int oci_kind_of(const char *json, size_t bytes, enum oci_kind *ret, struct err *
 
 int oci_manifest_parse(const char *json, size_t bytes, struct oci_manifest **ret, struct err *e);
 void oci_manifest_free(struct oci_manifest *m); /* NULL is fine */
+const char *oci_manifest_annotation(const struct oci_manifest *m, const char *key);
 
 int oci_index_parse(const char *json, size_t bytes, struct oci_index **ret, struct err *e);
+/*
+ * oci_referrers_parse - a list of referrers: an index that many hands write
+ * Entries that are not understood (another digest algorithm, say) are left out instead of refused.
+ */
+int oci_referrers_parse(const char *json, size_t bytes, struct oci_index **ret, struct err *e);
 void oci_index_free(struct oci_index *i); /* NULL is fine */
 
 int oci_config_parse(const char *json, size_t bytes, struct oci_config **ret, struct err *e);

@@ -9,6 +9,15 @@
 #include "blob.h"
 #include "path.h"
 #include "text.h"
+#include "timeline.h"
+
+/* The part of @r at and behind @end. */
+static struct range range_behind(struct range r, uint64_t end)
+{
+	return end >= range_end(r)
+		   ? range_of(range_end(r), 0)
+		   : range_of(max_u64(end, r.off), range_end(r) - max_u64(end, r.off));
+}
 
 static bool is_live(const struct flight *f)
 {
@@ -32,6 +41,20 @@ struct flight *flight_next(const struct blob *b, struct range r)
 			best = f;
 	}
 	return best;
+}
+
+/* @f is on its way and somebody waits for it; counted until it has landed or failed. */
+static void count_demand(struct flight *f)
+{
+	if (!f->demanded)
+		f->path->demand_flights++;
+	f->demanded = true;
+}
+
+static void uncount_demand(struct flight *f)
+{
+	if (f->demanded)
+		f->path->demand_flights--;
 }
 
 static void wake_waiters(struct flight *f)
@@ -61,6 +84,9 @@ static void fail(struct flight *f, int res)
 {
 	f->state = FLIGHT_FAILED;
 	f->res = res;
+	uncount_demand(f);
+	timeline_add(f->path->timeline, f->demanded ? TIMELINE_DEMAND : TIMELINE_PREFETCH,
+		     f->born_ns, loop_now_ns(f->path->loop), f->range.off, 0);
 	wake_waiters(f);
 }
 
@@ -130,6 +156,9 @@ static void land(struct flight *f)
 	}
 	p->stats.fetched_bytes += f->range.len;
 	f->state = FLIGHT_LANDED;
+	uncount_demand(f);
+	timeline_add(p->timeline, f->demanded ? TIMELINE_DEMAND : TIMELINE_PREFETCH, f->born_ns,
+		     loop_now_ns(p->loop), f->range.off, f->range.len);
 	wake_waiters(f);
 	/* Readers are answered from @buf; the cache write follows behind them. */
 	if (bad_write_near(f))
@@ -163,7 +192,7 @@ static void flight_step(struct task *t)
 	release_if_unused(f);
 }
 
-static void start(struct path *p, struct blob *b, struct range r, enum prio prio)
+static struct flight *start(struct path *p, struct blob *b, struct range r, enum prio prio)
 {
 	struct flight *f = xmalloc_zero(1, sizeof(*f));
 
@@ -180,7 +209,10 @@ static void start(struct path *p, struct blob *b, struct range r, enum prio prio
 	list_init(&f->waiters);
 	list_add_tail(&b->flights, &f->link);
 	p->busy_flights++;
+	if (prio == PRIO_DEMAND)
+		count_demand(f);
 	launch(f);
+	return f;
 }
 
 /* The first part of @r that is neither in the cache nor on its way; length 0 when there is none. */
@@ -215,6 +247,7 @@ static void join(struct path *p, struct blob *b, struct range want, enum prio pr
 		p->stats.joined_fetches++;
 		if (prio <= f->fetch.prio || f->state > FLIGHT_FETCHING)
 			continue;
+		count_demand(f);
 		if (f->in_source)
 			source_raise(b->source, &f->fetch);
 		else
@@ -242,11 +275,33 @@ void flight_want(struct path *p, struct blob *b, struct range want, enum prio pr
 				miss.len = wide.len;
 		}
 		miss.len = min_u64(miss.len, p->opt.fetch_max_bytes);
-		start(p, b, miss, prio);
-		if (range_end(miss) >= range_end(rest))
-			return;
-		rest = range_of(range_end(miss), range_end(rest) - range_end(miss));
+		(void)start(p, b, miss, prio); /* who needs it finds it in the blob's list */
+		rest = range_behind(rest, range_end(miss));
 	}
+}
+
+struct flight *flight_start_next(struct path *p, struct blob *b, struct range *rest, enum prio prio)
+{
+	struct range miss = first_absent(b, *rest);
+
+	if (!miss.len) {
+		*rest = range_of(range_end(*rest), 0);
+		return NULL;
+	}
+	miss.len = min_u64(miss.len, p->opt.fetch_max_bytes);
+	*rest = range_behind(*rest, range_end(miss));
+	return start(p, b, miss, prio);
+}
+
+bool flight_demanded(const struct blob *b, struct range r)
+{
+	list_for_each (n, &b->flights) {
+		const struct flight *f = list_entry(n, struct flight, link);
+
+		if (is_live(f) && f->demanded && range_overlaps(f->range, r))
+			return true;
+	}
+	return false;
 }
 
 void flight_hold(struct flight *f)

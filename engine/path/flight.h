@@ -37,6 +37,7 @@ struct flight {
 	int res;	  /* FAILED: why */
 	bool stale;	  /* LANDED, but its bytes proved corrupt: joins nobody, leaves no trace */
 	bool in_source;	  /* @fetch has not been given back */
+	bool demanded;	  /* somebody waited for it */
 	unsigned int users; /* pieces that hold it */
 	void *buf;
 	struct fetch fetch;
@@ -61,6 +62,18 @@ struct flight_waiter {
  * @want: inside the (remote) blob
  */
 void flight_want(struct path *p, struct blob *b, struct range want, enum prio prio);
+
+/*
+ * flight_start_next - start one flight, for the first part of @rest that is neither present nor on
+ * its way, at most fetch_max_bytes, not widened
+ * @rest: becomes what is behind that part
+ * Returns NULL when nothing of @rest is missing; it is empty then.
+ */
+struct flight *flight_start_next(struct path *p, struct blob *b, struct range *rest,
+				 enum prio prio);
+
+/* flight_demanded - whether somebody has asked for a live flight that meets @r */
+bool flight_demanded(const struct blob *b, struct range r);
 
 /* flight_find - the live flight that covers blob byte @off, or NULL */
 struct flight *flight_find(const struct blob *b, uint64_t off);

@@ -16,6 +16,7 @@
 #include "reader.h"
 #include "tar_envelope.h"
 #include "text.h"
+#include "usage.h"
 #include "zfile.h"
 
 /* Tar prefix, ZFile header and a typical first block. */
@@ -440,11 +441,9 @@ static void add_blob(struct image *i, struct blob *b)
 		i->blobs[i->blob_count++] = b;
 }
 
-int image_open(struct reader *r, struct layer_spec *specs, size_t count, struct image **ret,
-	       struct err *e)
+struct image *image_new(const struct layer_spec *specs, size_t count)
 {
 	struct image *i = xmalloc_zero(1, sizeof(*i));
-	int rc = 0;
 
 	assert(count > 0);
 	i->layers = xmalloc_zero(count, sizeof(*i->layers));
@@ -455,10 +454,30 @@ int image_open(struct reader *r, struct layer_spec *specs, size_t count, struct 
 		add_blob(i, specs[n].target);
 		add_blob(i, specs[n].rw_index);
 	}
+	return i;
+}
+
+/* From now on who asks for what is written down. */
+static void keep_usage(struct image *i)
+{
+	for (size_t n = 0; n < i->layer_count; n++) {
+		struct layer *l = &i->layers[n];
+
+		l->main.usage = usage_new(&l->main);
+		if (l->target.blob)
+			l->target.usage = usage_new(&l->target);
+	}
+}
+
+int image_open(struct reader *r, struct image *i, const struct layer_spec *specs, struct err *e)
+{
+	size_t count = i->layer_count;
+	int rc = 0;
+
 	if (count > LSMT_MAX_LAYERS)
-		rc = err_set(e, -EBADMSG, "the image has %zu layers, at most %d are possible",
-			     count, LSMT_MAX_LAYERS);
-	for (int tries = 0; !rc; tries++) {
+		return err_set(e, -EBADMSG, "the image has %zu layers, at most %d are possible",
+			       count, LSMT_MAX_LAYERS);
+	for (int tries = 0;; tries++) {
 		struct wants ends = {0};
 
 		set_layers(i, specs);
@@ -471,16 +490,12 @@ int image_open(struct reader *r, struct layer_spec *specs, size_t count, struct 
 		 */
 		if (rc != -EBADMSG || r->no_fetch || !r->looked_count || (tries && !r->from_cache))
 			break;
-		rc = 0;
 		for (size_t n = 0; !tries && n < count; n++)
 			want_ends(&ends, specs[n].blob);
 		reader_forget(r, ends.list, ends.count);
 		free(ends.list);
 	}
-	if (rc) {
-		image_free(i);
-		return rc;
-	}
-	*ret = i;
-	return 0;
+	if (!rc)
+		keep_usage(i);
+	return rc;
 }

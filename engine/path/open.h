@@ -17,7 +17,7 @@ struct blob;
 struct err;
 struct reader;
 
-/* One stack element to open. Blobs are taken over by image_open(), also when it fails. */
+/* One stack element to open. Blobs are taken over by image_new(). */
 struct layer_spec {
 	enum layer_kind kind;
 	struct blob *blob;   /* LSMT, WARP: the layer file; RW: the data file */
@@ -28,12 +28,17 @@ struct layer_spec {
 };
 
 /*
- * image_open - open all layers, bottom first
+ * image_new - an image whose blobs are known and numbered, and which is not open yet
+ * Takes the blobs of @specs over; they may be prefetched from now on.
+ */
+struct image *image_new(const struct layer_spec *specs, size_t count);
+
+/*
+ * image_open - open all layers of @i, bottom first; @specs as for image_new()
  * Corrupt bytes that came from the cache are fetched once more before the open fails.
  * Returns 0, -EBADMSG corrupt or not a layer (the message names it), -EOPNOTSUPP, -EIO, -ETIMEDOUT,
- * -EACCES, -ENOENT.
+ * -EACCES, -ENOENT; on failure @i can only be freed.
  */
-int image_open(struct reader *r, struct layer_spec *specs, size_t count, struct image **ret,
-	       struct err *e);
+int image_open(struct reader *r, struct image *i, const struct layer_spec *specs, struct err *e);
 
 #endif

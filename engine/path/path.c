@@ -11,6 +11,7 @@
 #include "span.h"
 #include "stream.h"
 #include "text.h"
+#include "timeline.h"
 
 void path_options_default(struct path_options *o)
 {
@@ -87,6 +88,7 @@ void path_free(struct path *p)
 	bufpool_free(p->stage_bufs);
 	bufpool_free(p->flight_bufs);
 	bufpool_free(p->reply_bufs);
+	timeline_free(p->timeline);
 	free(p->all_pieces);
 	free(p);
 }

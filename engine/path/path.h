@@ -18,6 +18,7 @@
 
 struct err;
 struct piece;
+struct timeline;
 
 struct path_options {
 	uint64_t memory_bytes;	  /* buffers; default 128 MiB */
@@ -35,6 +36,8 @@ struct path_stats {
 	uint64_t joined_fetches;
 	uint64_t bad_blocks;
 	uint64_t stalled_ns;
+	uint64_t asked_bytes;	    /* decompressed, of demand reads; holes not counted */
+	uint64_t asked_local_bytes; /* of these, bytes that were here when asked for */
 	uint64_t fetched_bytes, fetches, fetch_errors;
 	struct hist latency;
 };
@@ -54,8 +57,10 @@ struct path {
 	uint64_t flight_seq;
 	unsigned int busy_requests;
 	unsigned int busy_flights;
-	bool stopping;	  /* everything that waits fails with -ECANCELED */
-	void *inline_ctx; /* decoder contexts of the loop thread */
+	unsigned int demand_flights; /* on their way, and somebody waits */
+	struct timeline *timeline;   /* or NULL; set before anything is read */
+	bool stopping;		     /* everything that waits fails with -ECANCELED */
+	void *inline_ctx;	     /* decoder contexts of the loop thread */
 	struct path_stats stats;
 	struct log_rate bad_log, fail_log, again_log;
 };

@@ -117,6 +117,7 @@ static void stall_begin(struct piece *pc)
 {
 	if (!pc->stall_since_ns)
 		pc->stall_since_ns = loop_now_ns(pc->req->path->loop);
+	pc->req->stalled = true;
 }
 
 static void stall_end(struct piece *pc)

@@ -11,6 +11,8 @@
 #include "path.h"
 #include "piece.h"
 #include "request_piece.h"
+#include "timeline.h"
+#include "usage.h"
 
 /* In order of blob and stored offset, so that neighbours can share a fetch. */
 static void insert_sorted(struct list *pieces, struct piece *pc)
@@ -53,6 +55,47 @@ static bool plan_pieces(struct request *r)
 		insert_sorted(&r->pieces, pc);
 	}
 	return true;
+}
+
+/* Whether all that @pc needs is on this node, so that it waits for no network. */
+static bool is_local(const struct piece *pc)
+{
+	struct range rest = pc->plan.stored;
+	const struct blob *b = pc->stream->blob;
+
+	if (blob_is_local(b))
+		return true;
+	while (rest.len) {
+		struct range miss = cache_missing(b->cache, rest);
+		const struct flight *f;
+
+		if (!miss.len)
+			return true;
+		f = flight_find(b, max_u64(miss.off, rest.off));
+		if (!f || f->state != FLIGHT_LANDED)
+			return false;
+		if (range_end(f->range) >= range_end(rest))
+			return true;
+		rest = range_of(range_end(f->range), range_end(rest) - range_end(f->range));
+	}
+	return true;
+}
+
+/* What was asked for, and was it here? */
+static void account(struct request *r)
+{
+	struct path *p = r->path;
+
+	if (r->prio != PRIO_DEMAND)
+		return;
+	list_for_each (n, &r->pieces) {
+		const struct piece *pc = list_entry(n, struct piece, link);
+
+		usage_mark(pc->stream->usage, pc->stream, &pc->plan);
+		p->stats.asked_bytes += pc->want.len;
+		if (is_local(pc))
+			p->stats.asked_local_bytes += pc->want.len;
+	}
 }
 
 /* Have everything the planned pieces lack on its way before any of them waits. */
@@ -104,6 +147,9 @@ static void answer(struct request *r)
 	if (r->res)
 		p->stats.read_errors++;
 	hist_add(&p->stats.latency, loop_now_ns(p->loop) - r->start_ns);
+	if (r->stalled)
+		timeline_add(p->timeline, TIMELINE_STALL, r->start_ns, loop_now_ns(p->loop),
+			     r->range.off, r->range.len);
 	task_done(&r->task);
 	r->done(r);
 }
@@ -136,6 +182,7 @@ static void request_step(struct task *t)
 		r->planned = r->range.len;
 	}
 	all = plan_pieces(r);
+	account(r);
 	plan_fetches(r);
 	release_pieces(r);
 	if (!all) {
@@ -153,6 +200,7 @@ void request_start(struct path *p, struct request *r)
 	r->res = 0;
 	r->planned = 0;
 	r->pieces_left = 1;
+	r->stalled = false;
 	r->start_ns = loop_now_ns(p->loop);
 	list_init(&r->pieces);
 	list_init(&r->link);

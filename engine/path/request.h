@@ -14,6 +14,7 @@
 #ifndef HS_PATH_REQUEST_H
 #define HS_PATH_REQUEST_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "list.h"
@@ -41,7 +42,7 @@ struct request {
 	uint64_t planned;	  /* bytes of @range that have become pieces */
 	unsigned int pieces_left; /* pieces not finished, plus one while planning */
 	uint64_t start_ns;
-	uint64_t stall_ns;
+	bool stalled;	    /* some piece had to wait for the network */
 	struct list pieces; /* planned, for the fetch planner */
 	struct list link;   /* in path->piece_waiters */
 };

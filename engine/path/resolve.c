@@ -339,6 +339,48 @@ int resolve_image(const struct resolve_env *env, const char *name, struct resolv
 	return 0;
 }
 
+static int stored_manifest(const struct resolve_env *env, const struct imageref *ref,
+			   struct store **ret_store, struct store_manifest *ret, struct err *e)
+{
+	struct resolved r = {.warmed = true, .remote = ref->kind == IMAGEREF_DOCKER};
+	struct oci_manifest *m = NULL;
+	int rc = store_open(env->net, ref, false, &r.store, e);
+
+	if (rc)
+		return rc;
+	rc = image_manifest(env, &r, ref, ret, e);
+	if (!rc)
+		rc = oci_manifest_parse(ret->bytes, ret->len, &m, e);
+	if (rc) {
+		store_manifest_done(ret);
+		store_close(r.store);
+		return rc;
+	}
+	/* one from the cache comes without */
+	if (!ret->media_type)
+		ret->media_type = text_dup(m->docker ? DOCKER_TYPE_MANIFEST : OCI_TYPE_MANIFEST);
+	oci_manifest_free(m);
+	*ret_store = r.store;
+	return 0;
+}
+
+int resolve_manifest(const struct resolve_env *env, const char *name, struct store **ret_store,
+		     struct store_manifest *ret, struct err *e)
+{
+	struct imageref ref = {0};
+	int rc = imageref_parse(name, &ref, e);
+
+	if (rc)
+		return rc;
+	memset(ret, 0, sizeof(*ret));
+	if (ref.kind == IMAGEREF_CONFIG)
+		rc = err_set(e, -EOPNOTSUPP, "an image description has no manifest");
+	else
+		rc = stored_manifest(env, &ref, ret_store, ret, e);
+	imageref_done(&ref);
+	return rc ? err_wrap(e, rc, "%s", name) : 0;
+}
+
 int resolve_object(const struct resolve_env *env, const struct resolved *r, const char *what,
 		   const char *digest, size_t max_bytes, char **ret, size_t *ret_len, struct err *e)
 {

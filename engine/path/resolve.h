@@ -18,6 +18,7 @@ struct cache;
 struct err;
 struct net;
 struct store;
+struct store_manifest;
 
 /* When to ask the registry what a tag means. */
 enum pull { PULL_ALWAYS, PULL_MISSING, PULL_NEVER };
@@ -48,6 +49,14 @@ struct resolved {
  */
 int resolve_image(const struct resolve_env *env, const char *name, struct resolved *ret,
 		  struct err *e);
+
+/*
+ * resolve_manifest - name -> store and the manifest of the wanted platform, whatever its layers are
+ * @ret_store: store_close() by the caller; @ret: store_manifest_done(), its media_type is set
+ * Returns as resolve_image(), and -EOPNOTSUPP for a config.v1.json.
+ */
+int resolve_manifest(const struct resolve_env *env, const char *name, struct store **ret_store,
+		     struct store_manifest *ret, struct err *e);
 
 /* resolve_config - the OCI image config, from the cache or the store; caller frees */
 int resolve_config(const struct resolve_env *env, const struct resolved *r, char **ret,

@@ -9,6 +9,7 @@
 #include "codec.h"
 #include "inflate.h"
 #include "text.h"
+#include "usage.h"
 
 struct decoder {
 	struct codec *codec;
@@ -41,6 +42,7 @@ void stream_done(struct stream *s)
 {
 	zfile_table_free(s->table);
 	gzidx_free(s->gzidx);
+	usage_free(s->usage);
 	memset(s, 0, sizeof(*s));
 }
 

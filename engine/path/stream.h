@@ -15,6 +15,7 @@
 #include "zfile.h"
 
 struct blob;
+struct usage;
 
 /* Most plain bytes of one piece of a ZFile; keeps several CPUs busy on one large read. */
 #define STREAM_PIECE_BYTES (256u << 10)
@@ -40,6 +41,7 @@ struct stream {
 	struct zfile_info zinfo;   /* ZFILE */
 	struct zfile_table *table; /* ZFILE */
 	struct gzidx *gzidx;	   /* GZIP */
+	struct usage *usage;	   /* what was asked for; of the loop thread; NULL: not kept */
 };
 
 void stream_done(struct stream *s); /* frees table and index, not the blob; zeroed is fine */

@@ -315,13 +315,14 @@ static int make_manifest(struct docker_archive *a, const struct saved_image *m,
 	return rc;
 }
 
-static int archive_get_manifest(struct store *s, const char *ref, struct store_manifest *ret,
-				struct err *e)
+static int archive_get_manifest(struct store *s, const char *ref, const struct store_ask *ask,
+				struct store_manifest *ret, struct err *e)
 {
 	struct docker_archive *a = archive_of(s);
 	const struct saved_image *m = NULL;
 	int rc;
 
+	(void)ask; /* a file is there or not */
 	if (!ref)
 		ref = a->tag;
 	pthread_mutex_lock(&a->lock);

@@ -59,6 +59,8 @@ struct endpoint {
 	bool may_https;
 	bool named; /* the registry itself, not a mirror: --creds is meant for it */
 
+	_Atomic int referrers; /* any thread: 1 has the API, -1 has not, 0 not known */
+
 	bool scheme_known; /* an answer came over @http */
 	bool http;	   /* use plain HTTP now */
 	bool has_challenge;
@@ -155,7 +157,7 @@ struct http_job {
 	size_t len; /* bytes in buf */
 	unsigned int exchanges;
 	char why[HTTP_WHY_BYTES];
-	char *h_location, *h_digest, *h_type, *h_link, *h_range, *h_upload_min;
+	char *h_location, *h_digest, *h_type, *h_link, *h_range, *h_upload_min, *h_subject;
 	int64_t h_length;	   /* Content-Length or -1 */
 	struct endpoint *answered; /* endpoint that did */
 	char *final_url;	   /* what answered, for relative locations; uploads only */

@@ -74,8 +74,9 @@ static void forget_answer(struct http_job *j)
 	free(j->h_link);
 	free(j->h_range);
 	free(j->h_upload_min);
+	free(j->h_subject);
 	j->h_location = j->h_digest = j->h_type = j->h_link = j->h_range = NULL;
-	j->h_upload_min = NULL;
+	j->h_upload_min = j->h_subject = NULL;
 	j->has_content_range = j->has_retry_after = false;
 	j->challenge.scheme = AUTH_NONE;
 	j->headers_ok = j->in_body = false;
@@ -186,6 +187,8 @@ static void header_line(struct http_job *j, const char *line, size_t len)
 		keep(&j->h_range, value);
 	else if (name_is(line, name_len, "oci-chunk-min-length"))
 		keep(&j->h_upload_min, value);
+	else if (name_is(line, name_len, "oci-subject"))
+		keep(&j->h_subject, value);
 }
 
 static size_t on_header(char *p, size_t one, size_t len, void *arg)

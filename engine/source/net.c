@@ -248,6 +248,7 @@ void http_job_free(struct http_job *j)
 	free(j->h_link);
 	free(j->h_range);
 	free(j->h_upload_min);
+	free(j->h_subject);
 	secret_free(j->final_url);
 	secret_free(j->hop_url);
 	free(j->error_body);

@@ -39,18 +39,33 @@ static int read_index(struct oci_layout *l, struct oci_index **ret, struct err *
 	return rc ? err_wrap(e, rc, "%s", path) : 0;
 }
 
+/* A list of what refers to an image is no image. */
+static bool is_referrers(const struct oci_descriptor *d)
+{
+	const char *name = oci_annotation(d, REF_NAME);
+
+	return name && text_starts_with(name, "sha256-") && strlen(name) == 7 + 64 &&
+	       strspn(name + 7, "0123456789abcdef") == 64;
+}
+
 static int find_tag(struct oci_layout *l, const struct oci_index *x, const char *tag,
 		    const struct oci_descriptor **ret, struct err *e)
 {
 	char quoted[128];
 
 	if (!tag) {
-		if (x->manifest_count == 1) {
-			*ret = &x->manifests[0];
-			return 0;
+		size_t images = 0;
+
+		for (size_t i = 0; i < x->manifest_count; i++) {
+			if (is_referrers(&x->manifests[i]))
+				continue;
+			*ret = &x->manifests[i];
+			images++;
 		}
+		if (images == 1)
+			return 0;
 		return err_set(e, -ENOENT, "%s holds %zu images; name one as oci:%s:TAG", l->s.name,
-			       x->manifest_count, l->dir);
+			       images, l->dir);
 	}
 	for (size_t i = 0; i < x->manifest_count; i++) {
 		const char *name = oci_annotation(&x->manifests[i], REF_NAME);
@@ -69,8 +84,8 @@ static char *blob_path(const struct oci_layout *l, const char *digest)
 	return text_printf("%s/blobs/sha256/%s", l->dir, digest + 7);
 }
 
-static int layout_get_manifest(struct store *s, const char *ref, struct store_manifest *ret,
-			       struct err *e)
+static int layout_get_manifest(struct store *s, const char *ref, const struct store_ask *ask,
+			       struct store_manifest *ret, struct err *e)
 {
 	struct oci_layout *l = layout_of(s);
 	struct oci_index *x = NULL;
@@ -78,6 +93,7 @@ static int layout_get_manifest(struct store *s, const char *ref, struct store_ma
 	char *type = NULL, *path;
 	int rc;
 
+	(void)ask; /* a file is there or not */
 	if (!ref)
 		ref = l->digest ? l->digest : l->tag;
 	if (ref && digest_valid(ref)) {

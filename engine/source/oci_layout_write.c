@@ -338,7 +338,7 @@ static int from_memory(void *arg, uint64_t off, void *buf, size_t len)
 }
 
 int oci_layout_put_manifest(struct store *s, const char *media_type, const void *bytes, size_t len,
-			    const char *digest, const char *tag, struct err *e)
+			    const char *digest, const char *tag, bool *ret_listed, struct err *e)
 {
 	struct oci_layout *l = layout_of(s);
 	_cleanup_free_ char *blobs = text_printf("%s/blobs/sha256", l->dir);
@@ -346,6 +346,7 @@ int oci_layout_put_manifest(struct store *s, const char *media_type, const void 
 	_cleanup_fd_ int lock = -1;
 	int rc;
 
+	*ret_listed = false;
 	rc = oci_layout_put_blob(s, digest, len, from_memory, &m, e);
 	if (!rc)
 		rc = sync_dir(blobs, e);

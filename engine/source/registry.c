@@ -27,6 +27,7 @@
 #define STREAM_PIECES  3
 #define STREAM_TIME_NS (120 * NS_PER_SEC)
 #define SMALL_TIME_NS  (120 * NS_PER_SEC)
+#define HURRY_TRIES    2
 
 #define MANIFEST_ACCEPT                                                                            \
 	OCI_TYPE_INDEX ", " OCI_TYPE_MANIFEST ", " DOCKER_TYPE_LIST ", " DOCKER_TYPE_MANIFEST
@@ -186,15 +187,28 @@ static int check_ref(struct registry *g, const char *ref, struct err *e)
 	return 0;
 }
 
-static struct http_job *manifest_job(struct registry *g, enum http_method method, const char *ref)
+static void hurry(struct http_job *j, const struct store_ask *ask)
+{
+	if (!ask->timeout_ns)
+		return;
+	j->timeout_ns = ask->timeout_ns;
+	j->max_tries = HURRY_TRIES;
+	j->quiet = true; /* nothing that had to work */
+}
+
+struct http_job *registry_manifest_job(struct registry *g, int method, const char *ref,
+				       const struct store_ask *ask)
 {
 	struct http_job *j;
 	/* only a mirror that may resolve is asked for what a tag means */
 	unsigned int need = digest_valid(ref) ? HOST_PULL : HOST_PULL | HOST_RESOLVE;
 
+	if (ask->fresh)
+		need |= HOST_PUSH;
 	j = registry_job(g, method, need, text_printf("%s/manifests/%s", g->origin->repo, ref));
 	j->accept = MANIFEST_ACCEPT;
 	j->max_body = OCI_MANIFEST_MAX_BYTES;
+	hurry(j, ask);
 	return j;
 }
 
@@ -203,8 +217,8 @@ static char *media_type_of(const struct http_job *j)
 	return j->h_type ? text_printf("%.*s", (int)strcspn(j->h_type, "; \t"), j->h_type) : NULL;
 }
 
-static int registry_get_manifest(struct store *s, const char *ref, struct store_manifest *ret,
-				 struct err *e)
+static int registry_get_manifest(struct store *s, const char *ref, const struct store_ask *ask,
+				 struct store_manifest *ret, struct err *e)
 {
 	struct registry *g = registry_of(s);
 	struct http_job *j;
@@ -215,7 +229,7 @@ static int registry_get_manifest(struct store *s, const char *ref, struct store_
 	rc = check_ref(g, ref, e);
 	if (rc)
 		return rc;
-	j = manifest_job(g, HTTP_GET, ref);
+	j = registry_manifest_job(g, HTTP_GET, ref, ask);
 	if (http_run(j))
 		return registry_error(j, e);
 	ret->bytes = j->buf;
@@ -239,6 +253,7 @@ static int registry_get_manifest(struct store *s, const char *ref, struct store_
 static int registry_resolve(struct store *s, const char *ref, char ret_digest[static 72],
 			    struct err *e)
 {
+	static const struct store_ask ask;
 	struct registry *g = registry_of(s);
 	struct store_manifest m = {0};
 	struct http_job *j;
@@ -249,7 +264,7 @@ static int registry_resolve(struct store *s, const char *ref, char ret_digest[st
 	rc = check_ref(g, ref, e);
 	if (rc)
 		return rc;
-	j = manifest_job(g, HTTP_HEAD, ref);
+	j = registry_manifest_job(g, HTTP_HEAD, ref, &ask);
 	if (http_run(j) == 0 && j->h_digest && digest_valid(j->h_digest)) {
 		memcpy(ret_digest, j->h_digest, 72);
 		http_job_free(j);
@@ -267,8 +282,9 @@ static int registry_resolve(struct store *s, const char *ref, char ret_digest[st
 	return 0;
 }
 
-static int registry_get_blob(struct store *s, const char *digest, size_t max_bytes, char **ret,
-			     size_t *ret_len, struct err *e)
+static int registry_get_blob(struct store *s, const char *digest, size_t max_bytes,
+			     const struct store_ask *ask, char **ret, size_t *ret_len,
+			     struct err *e)
 {
 	struct registry *g = registry_of(s);
 	char *key = text_printf("%s@%s", g->origin->name, digest);
@@ -278,6 +294,7 @@ static int registry_get_blob(struct store *s, const char *digest, size_t max_byt
 
 	j->place_key = key;
 	j->max_body = max_bytes ? max_bytes : 1;
+	hurry(j, ask);
 	rc = http_run(j);
 	free(key);
 	j->place_key = NULL;
@@ -529,6 +546,7 @@ static const struct store_ops registry_ops = {
     .mount = registry_mount,
     .put_blob = registry_put_blob,
     .put_manifest = registry_put_manifest,
+    .get_referrers = registry_get_referrers,
     .list_tags = registry_list_tags,
 };
 

@@ -294,7 +294,7 @@ int registry_mount(struct store *s, const char *digest, const char *from, struct
 }
 
 int registry_put_manifest(struct store *s, const char *media_type, const void *bytes, size_t len,
-			  const char *digest, const char *tag, struct err *e)
+			  const char *digest, const char *tag, bool *ret_listed, struct err *e)
 {
 	struct registry *g = registry_of(s);
 	const char *ref = tag ? tag : digest;
@@ -317,6 +317,9 @@ int registry_put_manifest(struct store *s, const char *media_type, const void *b
 		http_job_free(j);
 		return -EPROTO;
 	}
+	*ret_listed = j->h_subject != NULL;
+	if (*ret_listed)
+		registry_know_referrers(g, true);
 	http_job_free(j);
 	return 0;
 }

@@ -3,6 +3,7 @@
 #include "store.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -68,11 +69,12 @@ static int verify(const struct store *s, const void *p, size_t len, const char *
 		       got);
 }
 
-int store_get_manifest(struct store *s, const char *ref, struct store_manifest *ret, struct err *e)
+static int get_manifest(struct store *s, const char *ref, const struct store_ask *ask,
+			struct store_manifest *ret, struct err *e)
 {
 	struct store_manifest m = {0};
 	char got[DIGEST_TEXT_BYTES];
-	int rc = s->ops->get_manifest(s, ref, &m, e);
+	int rc = s->ops->get_manifest(s, ref, ask, &m, e);
 
 	if (rc)
 		return rc;
@@ -98,6 +100,28 @@ int store_get_manifest(struct store *s, const char *ref, struct store_manifest *
 	memcpy(m.digest, got, sizeof(got));
 	*ret = m;
 	return 0;
+}
+
+int store_get_manifest(struct store *s, const char *ref, struct store_manifest *ret, struct err *e)
+{
+	static const struct store_ask ask;
+
+	return get_manifest(s, ref, &ask, ret, e);
+}
+
+int store_get_manifest_within(struct store *s, const char *ref, uint64_t timeout_ns,
+			      struct store_manifest *ret, struct err *e)
+{
+	struct store_ask ask = {.timeout_ns = timeout_ns};
+
+	return get_manifest(s, ref, &ask, ret, e);
+}
+
+int store_get_tag_fresh(struct store *s, const char *tag, struct store_manifest *ret, struct err *e)
+{
+	static const struct store_ask ask = {.fresh = true};
+
+	return get_manifest(s, tag, &ask, ret, e);
 }
 
 int store_resolve(struct store *s, const char *ref, char ret_digest[static 72], struct err *e)
@@ -185,12 +209,19 @@ static int get_local(struct store *s, const char *digest, size_t max_bytes, char
 int store_get_blob(struct store *s, const char *digest, size_t max_bytes, char **ret,
 		   size_t *ret_len, struct err *e)
 {
+	return store_get_blob_within(s, digest, max_bytes, 0, ret, ret_len, e);
+}
+
+int store_get_blob_within(struct store *s, const char *digest, size_t max_bytes,
+			  uint64_t timeout_ns, char **ret, size_t *ret_len, struct err *e)
+{
+	struct store_ask ask = {.timeout_ns = timeout_ns};
 	char *buf = NULL;
 	size_t len = 0;
 	int rc = check_digest(s, digest, e);
 
 	if (!rc)
-		rc = s->ops->get_blob ? s->ops->get_blob(s, digest, max_bytes, &buf, &len, e)
+		rc = s->ops->get_blob ? s->ops->get_blob(s, digest, max_bytes, &ask, &buf, &len, e)
 				      : get_local(s, digest, max_bytes, &buf, &len, e);
 	if (!rc)
 		rc = verify(s, buf, len, digest, e);
@@ -308,8 +339,8 @@ int store_put_blob(struct store *s, const char *digest, uint64_t bytes,
 	return s->ops->put_blob(s, digest, bytes, source, arg, e);
 }
 
-int store_put_manifest(struct store *s, const char *media_type, const void *bytes, size_t len,
-		       const char *tag, struct err *e)
+static int put_manifest(struct store *s, const char *media_type, const void *bytes, size_t len,
+			const char *tag, bool *ret_listed, struct err *e)
 {
 	char digest[DIGEST_TEXT_BYTES];
 
@@ -319,7 +350,61 @@ int store_put_manifest(struct store *s, const char *media_type, const void *byte
 		return err_set(e, -EINVAL, "manifest is larger than %u bytes",
 			       OCI_MANIFEST_MAX_BYTES);
 	digest_of(bytes, len, digest);
-	return s->ops->put_manifest(s, media_type, bytes, len, digest, tag, e);
+	return s->ops->put_manifest(s, media_type, bytes, len, digest, tag, ret_listed, e);
+}
+
+int store_put_manifest(struct store *s, const char *media_type, const void *bytes, size_t len,
+		       const char *tag, struct err *e)
+{
+	bool listed; /* of no interest for what has no subject */
+
+	return put_manifest(s, media_type, bytes, len, tag, &listed, e);
+}
+
+/* --- what refers to a manifest -----------------------------------------------------------------
+ */
+
+int store_put_referrer(struct store *s, const void *bytes, size_t len, bool *ret_listed,
+		       struct err *e)
+{
+	*ret_listed = false;
+	return put_manifest(s, OCI_TYPE_MANIFEST, bytes, len, NULL, ret_listed, e);
+}
+
+void store_referrers_done(struct store_referrers *r)
+{
+	free(r->tagged);
+	free(r->listed);
+	memset(r, 0, sizeof(*r));
+}
+
+void store_fallback_tag(const char *digest, char ret_tag[static 72])
+{
+	(void)snprintf(ret_tag, 72, "sha256-%.64s", digest + strlen("sha256:")); /* fits */
+}
+
+int store_get_referrers(struct store *s, const char *subject, const char *type, uint64_t timeout_ns,
+			struct store_referrers *ret, struct err *e)
+{
+	struct store_manifest m = {0};
+	char tag[72];
+	int rc = check_digest(s, subject, e);
+
+	if (rc)
+		return rc;
+	memset(ret, 0, sizeof(*ret));
+	if (s->ops->get_referrers)
+		return s->ops->get_referrers(s, subject, type, timeout_ns, ret, e);
+	if (!s->ops->put_manifest)
+		return err_set(e, -ENOENT, "%s has nothing that refers to an image", s->name);
+	store_fallback_tag(subject, tag);
+	rc = store_get_manifest_within(s, tag, timeout_ns, &m, e);
+	if (rc)
+		return rc;
+	ret->tagged = steal_ptr(m.bytes);
+	ret->tagged_len = m.len;
+	store_manifest_done(&m);
+	return 0;
 }
 
 char **store_tags_new(size_t max)

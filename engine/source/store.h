@@ -98,6 +98,49 @@ int store_put_blob(struct store *s, const char *digest, uint64_t bytes,
 int store_put_manifest(struct store *s, const char *media_type, const void *bytes, size_t len,
 		       const char *tag, struct err *e);
 
+/*
+ * store_put_referrer - store_put_manifest() by digest, of an image manifest with a subject
+ * @ret_listed: the store lists it by itself; else the list under the fallback tag is to be kept
+ */
+int store_put_referrer(struct store *s, const void *bytes, size_t len, bool *ret_listed,
+		       struct err *e);
+
+/*
+ * What is said to refer to a manifest: an OCI index each, NULL when there is none. They are as good
+ * as who wrote them: nothing in them is verified.
+ */
+struct store_referrers {
+	char *tagged; /* what the fallback tag names */
+	size_t tagged_len;
+	char *listed; /* answer of the referrers API */
+	size_t listed_len;
+};
+
+void store_referrers_done(struct store_referrers *r);
+
+/*
+ * store_get_referrers - both lists, or the one that this registry is known to have; one exchange
+ * @type: artifactType that is looked for, as a hint to the API
+ * @timeout_ns: with little patience for errors; 0: as for everything else
+ * Returns 0, -ENOENT neither exists, or an error when neither could be asked.
+ */
+int store_get_referrers(struct store *s, const char *subject, const char *type, uint64_t timeout_ns,
+			struct store_referrers *ret, struct err *e);
+
+/* store_fallback_tag - "sha256-<hex>" of a digest */
+void store_fallback_tag(const char *digest, char ret_tag[static 72]);
+
+/*
+ * The same as without _within, but done after @timeout_ns, with little patience for errors.
+ * store_get_tag_fresh: from where store_put_manifest() would write to, no mirror in between.
+ */
+int store_get_manifest_within(struct store *s, const char *ref, uint64_t timeout_ns,
+			      struct store_manifest *ret, struct err *e);
+int store_get_blob_within(struct store *s, const char *digest, size_t max_bytes,
+			  uint64_t timeout_ns, char **ret, size_t *ret_len, struct err *e);
+int store_get_tag_fresh(struct store *s, const char *tag, struct store_manifest *ret,
+			struct err *e);
+
 /* store_list_tags - at most @max tags, NULL-terminated; caller frees each and the array */
 int store_list_tags(struct store *s, size_t max, char ***ret, struct err *e);
 

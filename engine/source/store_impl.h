@@ -11,14 +11,21 @@
 
 #define STORE_SMALL_BLOB_BYTES (64u << 20)
 
+/* How something is asked for; only registries care. */
+struct store_ask {
+	uint64_t timeout_ns; /* 0: the usual; else with few tries as well */
+	bool fresh;	     /* of the registry itself, not of a mirror */
+};
+
 struct store_ops {
 	void (*close)(struct store *s);
-	int (*get_manifest)(struct store *s, const char *ref, struct store_manifest *ret,
-			    struct err *e);
+	int (*get_manifest)(struct store *s, const char *ref, const struct store_ask *ask,
+			    struct store_manifest *ret, struct err *e);
 	int (*resolve)(struct store *s, const char *ref, char ret_digest[static 72],
 		       struct err *e); /* NULL: by get_manifest */
-	int (*get_blob)(struct store *s, const char *digest, size_t max_bytes, char **ret,
-			size_t *ret_len, struct err *e); /* not verified yet; NULL: by place */
+	int (*get_blob)(struct store *s, const char *digest, size_t max_bytes,
+			const struct store_ask *ask, char **ret, size_t *ret_len,
+			struct err *e); /* not verified yet; NULL: by place */
 	int (*stream)(struct store *s, const char *digest, uint64_t bytes,
 		      int (*sink)(void *arg, const void *p, size_t len), void *arg,
 		      struct err *e); /* not verified yet; NULL: by place */
@@ -32,7 +39,11 @@ struct store_ops {
 			int (*source)(void *arg, uint64_t off, void *buf, size_t len), void *arg,
 			struct err *e);
 	int (*put_manifest)(struct store *s, const char *media_type, const void *bytes, size_t len,
-			    const char *digest, const char *tag, struct err *e);
+			    const char *digest, const char *tag, bool *ret_listed,
+			    struct err *e); /* @ret_listed: see store_put_referrer() */
+	int (*get_referrers)(struct store *s, const char *subject, const char *type,
+			     uint64_t timeout_ns, struct store_referrers *ret,
+			     struct err *e); /* NULL: by the fallback tag */
 	int (*list_tags)(struct store *s, size_t max, char ***ret, struct err *e);
 };
 
@@ -55,6 +66,9 @@ struct registry {
 	struct origin *origin;
 };
 
+/* registry.c */
+struct http_job *registry_manifest_job(struct registry *g, int method, const char *ref,
+				       const struct store_ask *ask);
 struct http_job *registry_job(struct registry *g, int method, unsigned int need, char *path);
 int registry_error(struct http_job *j, struct err *e); /* frees the job */
 int registry_mount(struct store *s, const char *digest, const char *from, struct err *e);
@@ -62,8 +76,14 @@ int registry_put_blob(struct store *s, const char *digest, uint64_t bytes,
 		      int (*source)(void *arg, uint64_t off, void *buf, size_t len), void *arg,
 		      struct err *e);
 int registry_put_manifest(struct store *s, const char *media_type, const void *bytes, size_t len,
-			  const char *digest, const char *tag, struct err *e);
+			  const char *digest, const char *tag, bool *ret_listed, struct err *e);
 int registry_list_tags(struct store *s, size_t max, char ***ret, struct err *e);
+
+/* registry_referrers.c */
+int registry_get_referrers(struct store *s, const char *subject, const char *type,
+			   uint64_t timeout_ns, struct store_referrers *ret, struct err *e);
+/* registry_know_referrers - what an answer to a push told about the referrers API */
+void registry_know_referrers(struct registry *g, bool has_api);
 
 /* oci_layout_write.c */
 struct oci_layout {
@@ -78,7 +98,7 @@ int oci_layout_put_blob(struct store *s, const char *digest, uint64_t bytes,
 			int (*source)(void *arg, uint64_t off, void *buf, size_t len), void *arg,
 			struct err *e);
 int oci_layout_put_manifest(struct store *s, const char *media_type, const void *bytes, size_t len,
-			    const char *digest, const char *tag, struct err *e);
+			    const char *digest, const char *tag, bool *ret_listed, struct err *e);
 
 /* store_take_tags - turn a growing list into what store_list_tags() returns */
 char **store_tags_new(size_t max);

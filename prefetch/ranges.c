@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ranges.c - see ranges.h */
+#include "ranges.h"
+
+#include "cleanup.h"
+#include "clock.h"
+#include "err.h"
+#include "headstart.h"
+#include "imagefs.h"
+#include "prefetch_list.h"
+#include "text.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEVICE_TOUCHES (8u << 20)
+
+void device_touches_done(struct device_touches *d)
+{
+	free(d->touches);
+	memset(d, 0, sizeof(*d));
+}
+
+static int add_touch(struct device_touches *d, const struct plan_touch *t, struct err *e)
+{
+	if (d->count >= DEVICE_TOUCHES)
+		return err_set(e, -EFBIG, "more than %u touches of the device", DEVICE_TOUCHES);
+	if (d->count == d->room) {
+		size_t room = d->room ? d->room * 2 : 1024;
+		struct plan_touch *p = xmalloc_zero(room, sizeof(*p));
+
+		if (d->count)
+			memcpy(p, d->touches, d->count * sizeof(*p));
+		free(d->touches);
+		d->touches = p;
+		d->room = room;
+	}
+	d->touches[d->count++] = *t;
+	d->bytes += t->bytes;
+	return 0;
+}
+
+struct adding {
+	struct device_touches *d;
+	struct plan_touch proto;
+	size_t found;
+	struct err *e;
+};
+
+static int add_range(void *arg, uint64_t off, uint64_t bytes)
+{
+	struct adding *a = arg;
+
+	a->proto.off = off;
+	a->proto.bytes = bytes;
+	a->found++;
+	return add_touch(a->d, &a->proto, a->e);
+}
+
+static int add_extent(void *arg, uint64_t file_off, uint64_t dev_off, uint64_t bytes)
+{
+	(void)file_off;
+	return add_range(arg, dev_off, bytes);
+}
+
+/* What is known of a file of the list. */
+struct known {
+	bool asked, there;
+	uint64_t ino, bytes;
+};
+
+/* What a path of another image, or of a liar, may meet: the file counts as gone. */
+static bool is_absence(int rc)
+{
+	return rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP || rc == -ENAMETOOLONG ||
+	       rc == -EINVAL;
+}
+
+static int know(struct adding *a, struct imagefs *fs, const char *path, bool metadata,
+		struct known *k)
+{
+	struct imagefs_node n;
+	int rc;
+
+	k->asked = true;
+	rc = imagefs_lookup(fs, path, true, &n, NULL, a->e);
+	if (rc == 0 && n.type == IMAGEFS_FILE) {
+		k->there = true;
+		k->ino = n.ino;
+		k->bytes = n.bytes;
+		if (metadata)
+			rc = imagefs_path_metadata(fs, path, add_range, a, a->e);
+	} else if (rc == 0 || is_absence(rc)) {
+		a->d->missing_files++;
+		rc = 0;
+	}
+	return rc;
+}
+
+int device_touches_add(struct device_touches *d, const struct prefetch_list *l, struct imagefs *fs,
+		       uint32_t run, bool metadata, struct err *e)
+{
+	_cleanup_free_ struct known *known = xmalloc_zero(l->file_count + 1, sizeof(*known));
+	struct adding a = {.d = d, .proto.run = run, .e = e};
+
+	for (size_t n = 0; n < l->touch_count; n++) {
+		const struct prefetch_touch *t = &l->touches[n];
+		struct known *k;
+		int rc = 0;
+
+		a.proto.at_ns = t->at_ms * NS_PER_MS;
+		if (t->file == PREFETCH_NO_FILE) {
+			rc = add_range(&a, t->off, t->bytes);
+			if (rc < 0)
+				return rc;
+			continue;
+		}
+		if (t->file >= l->file_count)
+			return err_set(e, -EINVAL, "touch %zu names no file of the list", n);
+		k = &known[t->file];
+		if (!k->asked)
+			rc = know(&a, fs, l->files[t->file].path, metadata, k);
+		if (rc < 0)
+			return rc;
+		if (!k->there || t->off >= k->bytes) {
+			d->lost_touches++;
+			continue;
+		}
+		rc = imagefs_extents(fs, k->ino, t->off, t->bytes, add_extent, &a, e);
+		if (rc < 0 && rc != -EOPNOTSUPP)
+			return rc;
+		d->lost_touches += rc == -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+int prefetch_list_blobs(struct prefetch_list *l, const struct hs_image *img, uint32_t **ret_number,
+			struct err *e)
+{
+	size_t count = hs_image_blob_count(img);
+	_cleanup_free_ uint32_t *number = xmalloc_zero(count + 1, sizeof(*number));
+	struct prefetch_blob *blobs = xmalloc_zero(count + 1, sizeof(*blobs));
+	size_t used = 0;
+
+	for (size_t n = 0; n < count; n++) {
+		struct hs_blob_info info;
+		size_t same = 0;
+
+		number[n] = UINT32_MAX;
+		hs_image_blob(img, n, &info);
+		if (info.local || !info.digest[0] || strlen(info.digest) >= sizeof(blobs->digest))
+			continue;
+		/* one blob may be several layers */
+		while (same < used && strcmp(blobs[same].digest, info.digest) != 0)
+			same++;
+		number[n] = (uint32_t)same;
+		if (same < used)
+			continue;
+		strcpy(blobs[used].digest, info.digest);
+		blobs[used++].bytes = info.bytes;
+	}
+	if (used > PREFETCH_LIST_MAX_BLOBS) {
+		free(blobs);
+		return err_set(e, -EFBIG, "the image has more than %u blobs",
+			       PREFETCH_LIST_MAX_BLOBS);
+	}
+	free(l->blobs);
+	l->blobs = blobs;
+	l->blob_count = used;
+	*ret_number = steal_ptr(number);
+	return 0;
+}
+
+/* From the numbers of the image to those of the list. */
+struct mapping {
+	const struct hs_image *img;
+	const uint32_t *number;
+	plan_stored_fn *fn;
+	void *fn_arg;
+};
+
+static int one_stored(void *arg, const struct hs_stored *s)
+{
+	const struct mapping *m = arg;
+
+	if (m->number[s->blob] == UINT32_MAX)
+		return 0;
+	return m->fn(m->fn_arg, m->number[s->blob], s->off, s->bytes);
+}
+
+static int stored(void *arg, uint64_t dev_off, uint64_t bytes, plan_stored_fn *fn, void *fn_arg)
+{
+	struct mapping m = *(const struct mapping *)arg;
+	uint64_t size = hs_image_bytes(m.img);
+
+	m.fn = fn;
+	m.fn_arg = fn_arg;
+	/* a touch of a list may lie anywhere */
+	if (dev_off >= size)
+		return 0;
+	if (bytes > size - dev_off)
+		bytes = size - dev_off;
+	return hs_image_stored(m.img, dev_off, bytes, one_stored, &m);
+}
+
+/* What opening reads anyway, in the list's numbers. */
+static struct prefetch_range *opening(const struct hs_image *img, const uint32_t *number,
+				      size_t *ret_count)
+{
+	struct prefetch_range *r;
+	struct hs_stored s;
+	size_t count = 0, used = 0;
+
+	while (hs_image_opening(img, count, &s))
+		count++;
+	r = xmalloc_zero(count + 1, sizeof(*r));
+	for (size_t n = 0; n < count && hs_image_opening(img, n, &s); n++) {
+		if (number[s.blob] != UINT32_MAX)
+			r[used++] = (struct prefetch_range){
+			    .blob = number[s.blob], .off = s.off, .bytes = s.bytes};
+	}
+	*ret_count = used;
+	return r;
+}
+
+int prefetch_list_ranges(struct prefetch_list *l, const struct device_touches *d, uint32_t runs,
+			 const struct hs_image *img, const struct plan_options *o, struct err *e)
+{
+	_cleanup_free_ struct prefetch_range *have = NULL;
+	_cleanup_free_ uint32_t *number = NULL;
+	struct plan_options mine = *o;
+	struct mapping m = {.img = img};
+	struct plan_map map = {.stored = stored, .arg = &m};
+	int rc = prefetch_list_blobs(l, img, &number, e);
+
+	if (rc < 0)
+		return rc;
+	m.number = number;
+	mine.have = have = opening(img, number, &mine.have_count);
+	free(l->ranges);
+	l->ranges = NULL;
+	l->range_count = 0;
+	return plan_ranges(d->touches, d->count, runs, &map, &mine, l, e);
+}
+
+int prefetch_list_plan(struct prefetch_list *l, const struct hs_image *img, struct imagefs *fs,
+		       bool metadata, const struct plan_options *o, struct device_touches *ret,
+		       struct err *e)
+{
+	struct device_touches d = {0};
+	int rc = device_touches_add(&d, l, fs, 0, metadata, e);
+
+	if (rc == 0)
+		rc = prefetch_list_ranges(l, &d, 1, img, o, e);
+	if (rc == 0 && ret)
+		*ret = d;
+	else
+		device_touches_done(&d);
+	return rc;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * autoprefetch.h - a server's prefetch: where its list comes from, and what it was worth
+ *
+ * The list is a file, or the artifact beside the image, looked for while the image is being opened.
+ * Replay begins as soon as list and blobs are known, before anything is mounted. No list, a bad
+ * one or one that proved useless is one log line, never a failure.
+ */
+#ifndef HS_TOOLS_AUTOPREFETCH_H
+#define HS_TOOLS_AUTOPREFETCH_H
+
+#include <cjson/cJSON.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "headstart.h"
+
+struct err;
+struct prefetch_list;
+
+/* What became of the search for a list. */
+enum list_state { LIST_OFF, LIST_SOUGHT, LIST_NONE, LIST_BAD, LIST_EXPIRED, LIST_USED };
+
+struct autoprefetch {
+	struct hs_open_options options; /* for hs_image_open_with() */
+	struct prefetch_list *file;	/* from --prefetch=FILE */
+	char *cache_dir;		/* where histories are; NULL: nowhere */
+
+	pthread_mutex_t lock; /* what follows: written by the thread that looks for the list */
+	enum list_state state;
+	char digest[72]; /* of the artifact, or of the file */
+	char origin[16]; /* "recorded", "predicted", ... */
+	char why[512];	 /* BAD: what was wrong */
+	uint64_t found_ns;
+	uint64_t dropped_bytes; /* ranges of blobs that the image does not have */
+};
+
+/*
+ * autoprefetch_init - from the command line's --prefetch and --prefetch-budget
+ * Reads the list file if there is one: 0 or what was wrong with it.
+ */
+int autoprefetch_init(struct autoprefetch *a, const char *cache_dir, struct err *e);
+/* autoprefetch_done - remember what it was worth, for the next start of this image */
+void autoprefetch_done(struct autoprefetch *a, struct hs_image *img, struct hs_engine *eng);
+void autoprefetch_free(struct autoprefetch *a); /* the image is closed */
+
+/* autoprefetch_json - the object "prefetch" of status and report */
+cJSON *autoprefetch_json(struct autoprefetch *a, struct hs_image *img, struct hs_engine *eng);
+
+#endif
