@@ -80,8 +80,17 @@
 	/* What had arrived by when, as a stack: the first kind at the bottom. */
 	function arrivals(svg, start, x, y, height, end) {
 		const kinds = [["prefetch", "prefetch"], ["open", "open"], ["demand", "demand"], ["request", "request"]];
-		const events = start.requests.filter(r => r.to <= end && r.bytes)
-			.map(r => ({at: r.to, bytes: r.bytes, kind: lane_of(r.kind)})).sort((a, b) => a.at - b.at);
+		const events = [];
+		for (const r of start.requests) {
+			/* a large answer arrives little by little */
+			const pieces = Math.max(1, Math.min(50, Math.floor(r.bytes / 131072)));
+			for (let i = 1; i <= pieces && r.bytes; i++)
+				events.push({at: r.from + (r.to - r.from) * i / pieces, bytes: r.bytes / pieces,
+					kind: lane_of(r.kind)});
+		}
+		events.sort((a, b) => a.at - b.at);
+		while (events.length && events[events.length - 1].at > end)
+			events.pop();
 		const total = events.reduce((sum, e) => sum + e.bytes, 0);
 		if (!total)
 			return 0;
@@ -216,7 +225,7 @@
 	function draw_bars(holder, image) {
 		const rows = image.bars, pitch = 24, left = 120;
 		const end = Math.max(...rows.map(r => r.max)) * 1.02;
-		const x = t => left + (WIDTH - left - 210) * t / end;
+		const x = t => left + (WIDTH - left - 250) * t / end;
 		const svg = element(holder, "svg", {role: "img", viewBox: "0 0 " + WIDTH + " " + (rows.length * pitch + 42),
 			"aria-label": rows.map(r => r.variant + " " + seconds(r.median)).join(", ")});
 		const grid = element(svg, "g", {}), bottom = rows.length * pitch + 20;
@@ -226,20 +235,20 @@
 			element(grid, "text", {class: "label", x: x(i * step), y: bottom + 15,
 				"text-anchor": i ? "middle" : "start"}, i ? (i * step).toFixed(digits) : "0 s");
 		}
+		if (image.bound_s && image.bound_s < end) {
+			element(svg, "line", {class: "bound", x1: x(image.bound_s), x2: x(image.bound_s), y1: 14, y2: bottom});
+			element(svg, "text", {class: "ready-text", x: x(image.bound_s), y: 11}, "lower bound " +
+				seconds(image.bound_s));
+		}
 		rows.forEach((r, i) => {
 			const y = 22 + i * pitch, css = "bar" + (r.pull ? " pull" : "") + (r.again ? " again" : "");
 			element(svg, "text", {x: left - 8, y: y + 13, "text-anchor": "end"}, r.variant);
 			element(svg, "rect", {class: css, x: left, y: y + 1, width: Math.max(x(r.median) - left, 1), height: 16});
 			if (r.max > r.min)
 				element(svg, "path", {class: "whisker", d: "M" + x(r.min) + " " + (y + 9) + "H" + x(r.max)});
-			element(svg, "text", {x: x(r.max) + 8, y: y + 13}, seconds(r.median) +
-				(r.ratio ? "   classic / it " + r.ratio.toFixed(1) : ""));
+			element(svg, "text", {class: "value", x: x(r.max) + 8, y: y + 13}, seconds(r.median) +
+				(r.ratio && !r.pull ? " \u2014 classic takes " + r.ratio.toFixed(1) + " times as long" : ""));
 		});
-		if (image.bound_s && image.bound_s < end) {
-			element(svg, "line", {class: "bound", x1: x(image.bound_s), x2: x(image.bound_s), y1: 14, y2: bottom});
-			element(svg, "text", {class: "ready-text", x: x(image.bound_s), y: 11}, "lower bound " +
-				seconds(image.bound_s));
-		}
 	}
 
 	let drawn = 0;
