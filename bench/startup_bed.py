@@ -21,6 +21,7 @@ REGISTRY = "10.79.0.1"
 NODE = "10.79.0.2"
 PORT = 5000
 CONTAINER = "headstart-startup"  # ids of containerd's containers begin so
+SPACES = ("headstart-startup", "k8s.io")  # containerd's namespaces: ours, and CRI's
 CLONE_NEWNET = 0x40000000
 
 
@@ -95,6 +96,58 @@ def containers_of(directory):
     return found
 
 
+def ctr(directory, space, *args):
+    return ["ctr", "--address", os.path.join(directory, "c/sock"), "--namespace", space] + list(args)
+
+
+def end_container(directory, space, container):
+    """Kill a container of containerd and remove it; its shim ends with the task's record."""
+    def quiet(*args):
+        try:
+            return subprocess.run(ctr(directory, space, *args), check=False, timeout=10, text=True,
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL)
+        except subprocess.TimeoutExpired:
+            return None
+    quiet("task", "kill", "--signal", "SIGKILL", container)
+    for _ in range(100):
+        done = quiet("task", "rm", "--force", container)
+        if done is None or not done.returncode:
+            break
+        left = quiet("task", "ls", "-q")
+        if left is None or left.returncode or container not in left.stdout:
+            break
+        time.sleep(0.02)
+    quiet("container", "rm", container)
+
+
+def cgroups_of(space):
+    """Empty directories that runc leaves behind for the containers of one namespace."""
+    top = "/sys/fs/cgroup"
+    kinds = [os.path.join(top, k) for k in os.listdir(top)] if os.path.isdir(top) else []
+    return [d for d in [os.path.join(k, space) for k in [top] + kinds] +
+            [os.path.join("/run/containerd/runc", space)] if os.path.isdir(d)]
+
+
+def ease(directory):
+    """After the benchmark was killed: let go what can clean up after itself."""
+    state = os.path.join(directory, "c/state/io.containerd.runtime.v2.task")
+    for space in SPACES:
+        where = os.path.join(state, space)
+        for container in os.listdir(where) if os.path.isdir(where) else []:
+            end_container(directory, space, container)
+    runs = []
+    for pid in processes_of(directory):
+        try:
+            with open("/proc/%d/cmdline" % pid, "rb") as f:
+                # headstart run and headstart trace record
+                if b"--state-dir=" + directory.encode() in f.read():
+                    runs.append(pid)
+        except OSError:
+            pass
+    end_processes(runs, 20)
+
+
 def loops_below(directory):
     found = []
     for name in os.listdir("/sys/block"):
@@ -131,13 +184,12 @@ def end_processes(pids, seconds=10.0):
             return
 
 
-def sweep(directory, keep=False, but=()):
+def sweep(directory, keep=False, but=(), spaces=()):
     """End and remove everything of a bed; returns what was still there."""
     left = []
     containers = containers_of(directory)
-    for pid in containers:
-        left.append("container process %d" % pid)
-        os.kill(pid, signal.SIGKILL)
+    left += ["container process %d" % pid for pid in containers]
+    end_processes(containers, 5)
     for _ in range(3):
         pids = processes_of(directory, but)
         if not pids:
@@ -150,6 +202,12 @@ def sweep(directory, keep=False, but=()):
     for device in loops_below(directory):
         left.append("loop device " + device)
         subprocess.run(["losetup", "-d", device], check=False)
+    for space in spaces:
+        for d in cgroups_of(space):
+            try:
+                os.rmdir(d)
+            except OSError:
+                pass  # in use: not ours alone
     if not keep:
         # never into something that is still mounted
         subprocess.run(["rm", "-rf", "--one-file-system", directory], check=False)
@@ -166,12 +224,14 @@ class Bed:
         self.link = self.watcher = None
         self.namespaces = {"node": None}
         self.link_told = None
+        # CRI's may be there for somebody else
+        self.spaces = [x for x in SPACES if not cgroups_of(x)]
         self.dir = tempfile.mkdtemp(prefix="headstart-startup.", dir=os.environ.get("HS_TMP", "/var/tmp"))
         os.chmod(self.dir, 0o755)
         # whatever happens to us, this one notices that the pipe closes
         self.watcher = subprocess.Popen([sys.executable, os.path.abspath(__file__), "--watch"],
                                         stdin=subprocess.PIPE, text=True, start_new_session=True)
-        self.watcher.stdin.write("%s\n%s\n" % (self.dir, "keep" if keep else ""))
+        self.watcher.stdin.write("%s\n%s\n%s\n" % (self.dir, "keep" if keep else "", " ".join(self.spaces)))
         self.watcher.stdin.flush()
 
     def path(self, *names):
@@ -314,7 +374,7 @@ class Bed:
                 pass
             self.link.wait()
         but = [self.watcher.pid] if self.watcher else []
-        left = sweep(self.dir, self.keep, but)
+        left = sweep(self.dir, self.keep, but, self.spaces)
         if self.watcher:
             self.watcher.stdin.write("done\n")
             self.watcher.stdin.close()
@@ -373,10 +433,11 @@ def watch():
         signal.signal(s, signal.SIG_IGN)
     directory = sys.stdin.readline().strip()
     keep = sys.stdin.readline().strip() == "keep"
+    spaces = sys.stdin.readline().split()
     if sys.stdin.readline().strip() == "done" or not directory:
         return
-    # headstart takes down its own mounts when it is told to; the sweep begins with that
-    for line in sweep(directory, keep):
+    ease(directory)
+    for line in sweep(directory, keep, (), spaces):
         print("startup: ended after the benchmark was killed: " + line, file=sys.stderr)
 
 

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 
-from startup_bed import CONTAINER, Failure, mounts_below, processes_of, tail, wait_for
+from startup_bed import (CONTAINER, SPACES, Failure, ctr, end_container, mounts_below, processes_of, tail,
+                         wait_for)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 READY = os.path.join(ROOT, "tools", "ready.py")
@@ -156,37 +157,20 @@ class Starter:
         def answers():
             if self.containerd.poll() is not None:
                 raise Failure("containerd ended:\n" + tail(bed.path("containerd.log")))
-            return not subprocess.run(self.ctr("version"), check=False, stdout=subprocess.DEVNULL,
+            return not subprocess.run(ctr(bed.dir, SPACES[0], "version"), check=False, stdout=subprocess.DEVNULL,
                                       stderr=subprocess.DEVNULL).returncode
         wait_for("containerd", 30, answers)
-
-    def ctr(self, *args, space="default"):
-        return ["ctr", "--address", self.bed.path("c/sock"), "--namespace", space] + list(args)
 
     def ctr_run(self, name, space, poller):
         self.count += 1
         container = "%s-%d-%d" % (CONTAINER, os.getpid(), self.count)
         self.active = (space, container)
-        self.bed.run(self.ctr("run", "--detach", "--null-io", "--snapshotter", "overlayfs", "--with-ns",
-                              "network:" + poller.namespace, name, container, space=space))
+        self.bed.run(ctr(self.bed.dir, space, "run", "--detach", "--null-io", "--snapshotter", "overlayfs",
+                         "--with-ns", "network:" + poller.namespace, name, container))
 
     def ctr_end(self):
-        if not self.active:
-            return
-        space, container = self.active
-        quiet = {"check": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run(self.ctr("task", "kill", "--signal", "SIGKILL", container, space=space), **quiet)
-        # the shim ends with the task's record
-        for _ in range(500):
-            if not subprocess.run(self.ctr("task", "rm", "--force", container, space=space),
-                                  **quiet).returncode:
-                break
-            tasks = subprocess.run(self.ctr("task", "ls", "-q", space=space), check=False,
-                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            if container not in tasks.stdout:
-                break
-            time.sleep(0.02)
-        subprocess.run(self.ctr("container", "rm", container, space=space), **quiet)
+        if self.active:
+            end_container(self.bed.dir, *self.active)
         self.active = None
 
     def stop_containerd(self):
@@ -196,7 +180,8 @@ class Starter:
 
     def pull(self, start, name):
         with open(self.bed.path("classic.log"), "ab") as log:
-            if subprocess.run(self.ctr("images", "pull", "--plain-http", "--snapshotter", "overlayfs", name),
+            if subprocess.run(ctr(self.bed.dir, SPACES[0], "images", "pull", "--plain-http", "--snapshotter",
+                                  "overlayfs", name),
                               stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode:
                 raise Failure("ctr images pull failed:\n" + tail(log.name))
         start["pull_s"] = time.time() - start["begin_unix"]
@@ -220,7 +205,7 @@ class Starter:
         """A cold start by containerd, and one again; yields what was measured."""
         name = self.names["classic"]
         variant = "cri" if cri else "classic"
-        space = "k8s.io" if cri else "default"
+        space = SPACES[1 if cri else 0]
         self.start_containerd(cri)
         try:
             if cri:
