@@ -9,8 +9,10 @@ The benchmark itself moves into the node's network namespace; what it starts is 
 started with where="registry" or where="host".
 """
 import ctypes
+import datetime
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -418,13 +420,11 @@ def parse_registry_log(text):
 
 def iso_seconds(text):
     """2026-01-02T03:04:05.678901234Z as seconds since 1970."""
-    import datetime
-    head, _, rest = text.partition(".")
-    digits = "".join(c for c in rest[:10] if c.isdigit())
-    head = head.rstrip("Z")[:19]
-    zone = text[len(head):].lstrip(".0123456789")
-    when = datetime.datetime.fromisoformat(head + ("+00:00" if zone in ("", "Z") else zone))
-    return when.timestamp() + (float("0." + digits) if digits else 0.0)
+    found = re.fullmatch(r"([^.Z+]{19})(\.\d+)?(Z|[+-]\d\d:\d\d)", text)
+    if not found:
+        raise ValueError(text)
+    zone = found.group(3).replace("Z", "+00:00")
+    return datetime.datetime.fromisoformat(found.group(1) + zone).timestamp() + float(found.group(2) or 0)
 
 
 def watch():

@@ -11,7 +11,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 LEGEND = (("--open", "opening: manifest, configuration, list, indexes"), ("--prefetch", "prefetch"),
           ("--demand", "on demand: somebody reads it now"), ("--request", "request, seen at the registry"),
           ("--wait", "a read waits for the network"), ("--ready", "first right answer"))
-KINDS = ("manifest", "config", "list", "open", "demand", "prefetch")
+OPENING = ("manifest", "config", "list", "open")
+KINDS = OPENING + ("demand", "prefetch")
+OPENED = "layers and config"  # the phase of headstart run with which an image is open
 
 
 def text(value):
@@ -57,12 +59,17 @@ def timeline(start):
     for r in requests:
         kind = r.pop("entry").get("kind")
         r["kind"] = kind if kind in KINDS else "request"
+    seen = spans(start.get("served"), 0.0)
+    for r in seen:
+        entry = r.pop("entry")
+        r["kind"] = request_kind(entry.get("uri", ""))
+        r["what"] = "%s %s" % (entry.get("method", ""), entry.get("uri", "").replace("sha256:", "")[:60])
     if not requests:
-        requests = spans(start.get("served"), 0.0)
-        for r in requests:
-            entry = r.pop("entry")
-            r["kind"] = request_kind(entry.get("uri", ""))
-            r["what"] = "%s %s" % (entry.get("method", ""), entry.get("uri", "").replace("sha256:", "")[:60])
+        requests = seen
+    elif not {r["kind"] for r in requests} & set(OPENING):
+        # the report tells of data only: what came before is known from the registry
+        opened = [p["to"] for p in phases if p["what"] == OPENED]
+        requests += [dict(r, kind="open") for r in seen if opened and r["from"] < opened[0]]
     stalls = spans(report.get("stalls"), shift)
     for s in stalls:
         s.pop("entry")
