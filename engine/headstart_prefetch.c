@@ -62,6 +62,30 @@ int hs_prefetch_add(struct hs_image *img, const struct hs_stored *ranges, size_t
 	return 0;
 }
 
+struct around_errand {
+	struct errand er;
+	struct path *path;
+	uint32_t bytes;
+};
+
+static void run_around(struct errand *er)
+{
+	struct around_errand *a = container_of(er, struct around_errand, er);
+
+	a->path->opt.read_around_bytes = a->bytes;
+	errand_end(er);
+}
+
+void hs_set_read_around(struct hs_engine *eng, uint64_t bytes)
+{
+	struct around_errand a = {
+	    .path = eng->path,
+	    .bytes = (uint32_t)min_u64(bytes, BUFPOOL_MAX_BYTES),
+	};
+
+	errand_wait(eng->loop, &a.er, run_around);
+}
+
 struct prefetch_errand {
 	struct errand er;
 	struct hs_image *img;
