@@ -14,15 +14,19 @@
 #include <stdint.h>
 
 #include "digest.h"
+#include "layout_note.h"
 #include "squeeze.h"
 
 struct err;
 struct imageref;
+struct layout;
 struct net;
 struct progress;
 
 #define ANNOTATION_CHAIN      "containerd.io/snapshot/headstart/source-chain-id"
 #define ANNOTATION_CONVERSION "containerd.io/snapshot/headstart/conversion"
+/* a layer in which this layout (its ID) found nothing to order: as every conversion makes it */
+#define ANNOTATION_UNORDERED "containerd.io/snapshot/headstart/unordered-by"
 
 struct convert_options {
 	struct net *net;
@@ -37,10 +41,11 @@ struct convert_options {
 	bool referrer;	    /* artifactType and subject */
 	bool reuse;	    /* look for layers converted before */
 	bool upload;
-	const char *dump_dir;  /* write config.json and manifest.json here, or NULL */
-	unsigned int threads;  /* that compress */
-	uint64_t memory_bytes; /* for compressed layers that wait */
-	const char *spool_dir; /* when that is not enough; NULL: default */
+	const struct layout *layout; /* what layers keep at their ends, in its order; NULL */
+	const char *dump_dir;	     /* write config.json and manifest.json here, or NULL */
+	unsigned int threads;	     /* that compress */
+	uint64_t memory_bytes;	     /* for compressed layers that wait */
+	const char *spool_dir;	     /* when that is not enough; NULL: default */
 	const char *creds, *authfile, *cacert, *cert, *key,
 	    *hosts_dir; /* for reading reused layers */
 	bool insecure;
@@ -51,12 +56,15 @@ struct convert_layer {
 	char source_digest[DIGEST_TEXT_BYTES];
 	char digest[DIGEST_TEXT_BYTES];
 	char chain_id[DIGEST_TEXT_BYTES];
-	uint64_t source_bytes; /* as stored */
-	uint64_t bytes;	       /* of the converted blob */
-	uint64_t plain_bytes;  /* of the LSMT layer; 0 when reused */
-	uint64_t tar_bytes;    /* uncompressed source; 0 when reused */
-	bool reused;	       /* found converted, not downloaded */
-	bool sent;	       /* uploaded, not there already */
+	uint64_t source_bytes;	      /* as stored */
+	uint64_t bytes;		      /* of the converted blob */
+	uint64_t plain_bytes;	      /* of the LSMT layer; 0 when reused */
+	uint64_t tar_bytes;	      /* uncompressed source; 0 when reused */
+	uint64_t hot_bytes;	      /* plain, at the end as the layout has it; 0 when reused */
+	char note[LAYOUT_NOTE_BYTES]; /* "" not known: reused, from before there were any */
+	bool ordered;		      /* the layout found something in it */
+	bool reused;		      /* found converted, not downloaded */
+	bool sent;		      /* uploaded, not there already */
 };
 
 struct convert_image {

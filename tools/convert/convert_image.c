@@ -10,10 +10,13 @@
 #include "convert_image.h"
 
 #include "apply.h"
+#include "base64.h"
 #include "clock.h"
 #include "err.h"
 #include "layer_feed.h"
 #include "layer_writer.h"
+#include "layout.h"
+#include "layout_hold.h"
 #include "log.h"
 #include "oci.h"
 #include "progress.h"
@@ -30,7 +33,12 @@
 #define FEEDS_AHEAD	 3u
 #define FEED_QUEUE_BYTES (16u << 20)
 #define UPLOAD_THREADS	 2u
-#define OBD_VERSION	 "0.1.0"
+#define HOLD_MAX_BYTES	 (256ull << 20) /* of one layer, until the rest of it has gone */
+
+/* compressed; up to here all metadata of a layer is worth reading when it is opened */
+#define START_METADATA_BYTES (4u << 20)
+#define INLINE_CONFIG_BYTES  (64u << 10)
+#define OBD_VERSION	     "0.1.0"
 
 struct work {
 	struct convert_context *c;
@@ -149,6 +157,8 @@ static void note_reused(struct work *w)
 
 		strcpy(l->digest, w->reused[i].digest);
 		l->bytes = w->reused[i].bytes;
+		strcpy(l->note, w->reused[i].note);
+		l->ordered = w->reused[i].ordered;
 		l->reused = true;
 		progress_say(w->o->progress, "layer %zu/%zu: converted before, reused", i + 1,
 			     w->count);
@@ -196,6 +206,20 @@ static int next_counted(void *arg, const void **ret_p, size_t *ret_bytes, struct
 	return rc;
 }
 
+/* A layer with very much metadata: not all of it is what every start reads. */
+static void take_note(struct convert_layer *l, const struct layer_blob *b,
+		      const struct apply_stats *st)
+{
+	struct layout_note note;
+
+	layer_blob_note(b, &note);
+	if (!st->hot_bytes && note.start_bytes - note.open_bytes > START_METADATA_BYTES)
+		note.start_bytes = note.open_bytes;
+	layout_note_text(&note, l->note);
+	l->hot_bytes = st->hot_bytes;
+	l->ordered = st->hot_bytes != 0;
+}
+
 static int convert_layer(struct work *w, size_t i, struct err *e)
 {
 	struct convert_layer *l = &w->result->layers[i];
@@ -209,16 +233,22 @@ static int convert_layer(struct work *w, size_t i, struct err *e)
 	};
 	struct counted_feed cf = {.feed = w->feed[i], .uploader = w->uploader};
 	struct layer_writer *writer = layer_writer_new(&wo);
+	struct apply_order order = {.begin = layer_writer_begin_start, .arg = writer};
 	struct apply_stats st;
 	char plain[24], stored[24];
 	uint64_t start = clock_now_ns();
-	int rc = apply_layer(w->fs, next_counted, &cf, layer_writer_add, writer, &st, e);
+	int rc;
 
+	if (w->o->layout)
+		order.hold = layout_hold_new(w->o->layout, HOLD_MAX_BYTES);
+	rc = apply_layer(w->fs, next_counted, &cf, layer_writer_add, writer, &order, &st, e);
+	layout_hold_free(order.hold);
 	if (rc == 0)
 		rc = layer_writer_finish(writer, &w->job[i].blob, e);
 	layer_writer_free(writer);
 	if (rc < 0)
 		return rc;
+	take_note(l, w->job[i].blob, &st);
 	l->tar_bytes = cf.bytes;
 	l->plain_bytes = layer_blob_plain_bytes(w->job[i].blob);
 	l->bytes = layer_blob_bytes(w->job[i].blob);
@@ -293,7 +323,7 @@ static int dump(const struct convert_options *o, const char *name, const char *t
 
 /* The source's config with the diff IDs of the new layers; the blobs are plain tars: their digests.
  */
-static int put_config(struct work *w, char digest[static DIGEST_TEXT_BYTES], uint64_t *ret_bytes,
+static int put_config(struct work *w, char digest[static DIGEST_TEXT_BYTES], char **ret_text,
 		      struct err *e)
 {
 	cJSON *root = cJSON_ParseWithLength(w->config_json, w->config_bytes);
@@ -311,12 +341,11 @@ static int put_config(struct work *w, char digest[static DIGEST_TEXT_BYTES], uin
 	}
 	text = print_json(root);
 	cJSON_Delete(root);
-	*ret_bytes = strlen(text);
 	digest_of(text, strlen(text), digest);
 	rc = dump(w->o, "config.json", text, e);
 	if (rc == 0 && w->c->target)
 		rc = upload_bytes(w->c->target, digest, text, strlen(text), e);
-	free(text);
+	*ret_text = text;
 	return rc;
 }
 
@@ -327,6 +356,21 @@ static cJSON *descriptor(const char *media_type, const char *digest, uint64_t by
 	cJSON_AddStringToObject(d, "mediaType", media_type);
 	cJSON_AddStringToObject(d, "digest", digest);
 	cJSON_AddNumberToObject(d, "size", (double)bytes);
+	return d;
+}
+
+/* The config comes along with the manifest: opening has one question less to ask. */
+static cJSON *config_descriptor(const struct work *w, const char *digest, const char *text)
+{
+	size_t len = strlen(text);
+	cJSON *d = descriptor(w->o->oci ? OCI_TYPE_CONFIG : DOCKER_TYPE_CONFIG, digest, len);
+
+	if (len <= INLINE_CONFIG_BYTES) {
+		char *data = base64_encode(text, len);
+
+		cJSON_AddStringToObject(d, "data", data);
+		free(data);
+	}
 	return d;
 }
 
@@ -342,7 +386,12 @@ static cJSON *layer_descriptor(struct work *w, size_t i)
 	cJSON_AddStringToObject(a, OBD_ANNOTATION_SIZE, size);
 	cJSON_AddStringToObject(a, OBD_ANNOTATION_VERSION, OBD_VERSION);
 	cJSON_AddStringToObject(a, ANNOTATION_CHAIN, l->chain_id);
-	cJSON_AddStringToObject(a, ANNOTATION_CONVERSION, w->c->conversion);
+	cJSON_AddStringToObject(a, ANNOTATION_CONVERSION,
+				l->ordered ? w->c->ordered : w->c->conversion);
+	if (w->o->layout && !l->ordered)
+		cJSON_AddStringToObject(a, ANNOTATION_UNORDERED, layout_id(w->o->layout));
+	if (l->note[0])
+		cJSON_AddStringToObject(a, LAYOUT_NOTE_ANNOTATION, l->note);
 	return d;
 }
 
@@ -366,20 +415,23 @@ static int put_manifest(struct work *w, const char *tag, struct convert_output *
 	const char *type = w->o->oci ? OCI_TYPE_MANIFEST : DOCKER_TYPE_MANIFEST;
 	cJSON *root, *layers, *source = cJSON_ParseWithLength(w->source->bytes, w->source->len);
 	cJSON *annotations = cJSON_DetachItemFromObjectCaseSensitive(source, "annotations");
-	char digest[DIGEST_TEXT_BYTES];
-	uint64_t bytes = 0;
-	int rc = put_config(w, digest, &bytes, e);
+	char digest[DIGEST_TEXT_BYTES], *config = NULL;
+	int rc = put_config(w, digest, &config, e);
 
 	cJSON_Delete(source);
+	if (rc < 0) {
+		cJSON_Delete(annotations);
+		free(config);
+		return rc;
+	}
 	root = cJSON_CreateObject();
 	cJSON_AddNumberToObject(root, "schemaVersion", 2);
 	cJSON_AddStringToObject(root, "mediaType", type);
 	if (w->o->referrer)
 		cJSON_AddStringToObject(root, "artifactType",
 					"application/vnd.containerd.overlaybd.native.v1+json");
-	cJSON_AddItemToObject(
-	    root, "config",
-	    descriptor(w->o->oci ? OCI_TYPE_CONFIG : DOCKER_TYPE_CONFIG, digest, bytes));
+	cJSON_AddItemToObject(root, "config", config_descriptor(w, digest, config));
+	free(config);
 	layers = cJSON_AddArrayToObject(root, "layers");
 	for (size_t i = 0; i < w->count; i++)
 		cJSON_AddItemToArray(layers, layer_descriptor(w, i));
@@ -391,8 +443,7 @@ static int put_manifest(struct work *w, const char *tag, struct convert_output *
 		cJSON_AddItemToObject(root, "annotations", annotations);
 	else
 		cJSON_Delete(annotations);
-	if (rc == 0)
-		rc = put_document(w->c, root, type, tag, "manifest.json", out, e);
+	rc = put_document(w->c, root, type, tag, "manifest.json", out, e);
 	cJSON_Delete(root);
 	return rc;
 }

@@ -29,6 +29,7 @@ struct layer_blob {
 	uint8_t prefix[PREFIX_BYTES];
 	struct spool *spool;
 	uint64_t plain_bytes;
+	struct layout_note note;
 	char digest[DIGEST_TEXT_BYTES];
 };
 
@@ -38,6 +39,7 @@ struct layer_writer {
 	struct layer_blob *blob;
 
 	uint64_t plain_bytes; /* of the LSMT stream so far */
+	uint64_t start_plain; /* where data for a start begins in it; 0: nowhere */
 	struct lsmt_segment *seg;
 	size_t segs, seg_room;
 
@@ -197,6 +199,13 @@ int layer_writer_add(void *arg, uint64_t dev_off, const void *data, size_t bytes
 	return rc;
 }
 
+void layer_writer_begin_start(void *arg)
+{
+	struct layer_writer *w = arg;
+
+	w->start_plain = w->plain_bytes; /* behind the header: never 0 */
+}
+
 static int by_offset(const void *a, const void *b)
 {
 	const struct lsmt_segment *x = a, *y = b;
@@ -221,6 +230,16 @@ static int put_index(struct layer_writer *w, struct err *e)
 	rc = put(w, records, w->head.index_count * LSMT_RECORD_BYTES, e);
 	free(records);
 	return rc < 0 ? rc : put(w, trailer, sizeof(trailer), e);
+}
+
+/* Where in the blob the stored block begins that holds a byte of the LSMT layer. */
+static uint64_t stored_at(const struct layer_writer *w, uint64_t plain)
+{
+	uint64_t at = PREFIX_BYTES;
+
+	for (size_t i = 0; i < plain / w->o.format.block_bytes; i++)
+		at += w->stored[i];
+	return at;
 }
 
 /* Jump table, ZFile trailer and headers, envelope: all that needs the final sizes. */
@@ -255,6 +274,12 @@ static int put_frame(struct layer_writer *w, struct err *e)
 	tar_envelope_head(payload, b->prefix);
 	zfile_encode_head(&info, ZFILE_HEAD_FINAL, b->prefix + TAR_ENVELOPE_HEAD_BYTES);
 	b->plain_bytes = w->plain_bytes;
+	b->note.payload_off = TAR_ENVELOPE_HEAD_BYTES;
+	b->note.payload_bytes = payload;
+	b->note.open_bytes = layer_blob_bytes(b) - stored_at(w, w->head.index_offset);
+	b->note.start_bytes = b->note.open_bytes;
+	if (w->start_plain)
+		b->note.start_bytes = layer_blob_bytes(b) - stored_at(w, w->start_plain);
 	return rc;
 }
 
@@ -283,6 +308,11 @@ uint64_t layer_blob_bytes(const struct layer_blob *b)
 uint64_t layer_blob_plain_bytes(const struct layer_blob *b)
 {
 	return b->plain_bytes;
+}
+
+void layer_blob_note(const struct layer_blob *b, struct layout_note *ret)
+{
+	*ret = b->note;
 }
 
 int layer_blob_read(struct layer_blob *b, uint64_t off, void *buf, size_t bytes, struct err *e)

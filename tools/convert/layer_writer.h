@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "digest.h"
+#include "layout_note.h"
 #include "spool.h"
 #include "squeeze.h"
 
@@ -37,6 +38,9 @@ void layer_writer_free(struct layer_writer *w); /* waits for its batches; NULL i
 /* layer_writer_add - an apply_sink_fn; @arg is the writer; a block is added once only */
 int layer_writer_add(void *arg, uint64_t dev_off, const void *p, size_t bytes, struct err *e);
 
+/* layer_writer_begin_start - @arg is the writer: what is added from now on every start reads */
+void layer_writer_begin_start(void *arg);
+
 /*
  * layer_writer_finish - index, trailers, envelope; @w can then only be freed
  * Returns 0, -EOVERFLOW too many segments, -ENOSPC or -EIO of the temporary file.
@@ -45,6 +49,9 @@ int layer_writer_finish(struct layer_writer *w, struct layer_blob **ret, struct 
 
 uint64_t layer_blob_bytes(const struct layer_blob *b);
 uint64_t layer_blob_plain_bytes(const struct layer_blob *b); /* of the LSMT layer */
+
+/* layer_blob_note - where things lie in the blob, for its annotation */
+void layer_blob_note(const struct layer_blob *b, struct layout_note *ret);
 
 /* layer_blob_digest - reads the blob once on the first call; then remembered */
 int layer_blob_digest(struct layer_blob *b, char ret[static DIGEST_TEXT_BYTES], struct err *e);
