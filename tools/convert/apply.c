@@ -13,7 +13,7 @@
 #include "bytes.h"
 #include "err.h"
 #include "ext4.h"
-#include "layout_hold.h"
+#include "hot_hold.h"
 #include "log.h"
 #include "text.h"
 #include "tree.h"
@@ -739,7 +739,7 @@ int apply_layer(struct ext4 *x, tar_input_fn *input, void *input_arg, apply_sink
 	if (rc == 0 && order && order->begin)
 		order->begin(order->arg);
 	if (rc == 0 && order && order->hold)
-		rc = layout_hold_send(order->hold, sink, sink_arg, e);
+		rc = hot_hold_send(order->hold, sink, sink_arg, e);
 	if (rc == 0)
 		rc = blockmap_each_dirty(ext4_map(x), send_block, &out);
 	tree_free(a->t);

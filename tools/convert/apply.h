@@ -18,7 +18,7 @@
 
 struct err;
 struct ext4;
-struct layout_hold;
+struct hot_hold;
 
 /* Takes blocks of the device; @dev_off and @bytes are multiples of 4096. 0 or negative errno. */
 typedef int apply_sink_fn(void *arg, uint64_t dev_off, const void *p, size_t bytes, struct err *e);
@@ -34,8 +34,7 @@ struct apply_stats {
 
 /* What of a layer goes to its end. */
 struct apply_order {
-	struct layout_hold
-	    *hold; /* blocks of its layout wait here until the others have gone; NULL */
+	struct hot_hold *hold; /* blocks of its order wait here until the others have gone; NULL */
 	/* what every start reads comes next: the blocks that waited, then the metadata */
 	void (*begin)(void *arg);
 	void *arg;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * apply_file.c - file data goes out as it comes in, or waits in the layout's hold
+ * apply_file.c - file data goes out as it comes in, or waits in the hold
  */
 #include "apply_file.h"
 
 #include "bytes.h"
 #include "err.h"
-#include "layout.h"
-#include "layout_hold.h"
+#include "hot_order.h"
+#include "hot_hold.h"
 
 #include <errno.h>
 #include <string.h>
@@ -15,7 +15,7 @@
 #define FILE_BYTES_MAX ((1ull << 44) - BLOCK_BYTES) /* 32-bit block numbers of 4 KiB */
 
 void apply_file_init(struct apply_file *f, struct ext4 *x, apply_sink_fn *sink, void *sink_arg,
-		     struct layout_hold *hold, struct apply_stats *stats)
+		     struct hot_hold *hold, struct apply_stats *stats)
 {
 	memset(f, 0, sizeof(*f));
 	f->x = x;
@@ -36,9 +36,9 @@ static int send(struct apply_file *f, uint32_t lblk, uint64_t dev_off, const uin
 {
 	while (f->hot_file && count) {
 		uint32_t rank,
-		    n = layout_run(layout_hold_layout(f->hold), f->hot_file, lblk, count, &rank);
+		    n = hot_order_run(hot_hold_order(f->hold), f->hot_file, lblk, count, &rank);
 		uint32_t held =
-		    rank == LAYOUT_COLD ? 0 : layout_hold_add(f->hold, rank, dev_off, p, n);
+		    rank == HOT_ORDER_COLD ? 0 : hot_hold_add(f->hold, rank, dev_off, p, n);
 		uint32_t rest = n - held;
 		int rc = 0;
 
@@ -167,7 +167,7 @@ int apply_file_data(struct apply_file *f, struct tar_reader *tar, const struct t
 	if (te->bytes > FILE_BYTES_MAX)
 		return err_set(e, -EFBIG, "a file of %llu bytes is larger than ext4 can hold",
 			       (unsigned long long)te->bytes);
-	f->hot_file = f->hold && path ? layout_find(layout_hold_layout(f->hold), path) : NULL;
+	f->hot_file = f->hold && path ? hot_order_find(hot_hold_order(f->hold), path) : NULL;
 	f->runs.count = 0;
 	f->pos = 0;
 	f->held = 0;

@@ -8,8 +8,8 @@
 #include "apply.h"
 #include "ext4.h"
 
-struct layout_file;
-struct layout_hold;
+struct hot_file;
+struct hot_hold;
 
 /* State of one layer's files; buffers are reused from file to file. */
 struct apply_file {
@@ -17,8 +17,8 @@ struct apply_file {
 	apply_sink_fn *sink;
 	void *sink_arg;
 	struct apply_stats *stats;
-	struct layout_hold *hold;	    /* or NULL */
-	const struct layout_file *hot_file; /* the current one, when some of it is held back */
+	struct hot_hold *hold;		 /* or NULL */
+	const struct hot_file *hot_file; /* the current one, when some of it is held back */
 	struct extents runs;
 	uint64_t pos;  /* bytes of the current file taken so far, holes included */
 	uint32_t held; /* bytes in @block: the unfinished block that @pos is in */
@@ -27,7 +27,7 @@ struct apply_file {
 
 /* apply_file_init - @hold: may be NULL */
 void apply_file_init(struct apply_file *f, struct ext4 *x, apply_sink_fn *sink, void *sink_arg,
-		     struct layout_hold *hold, struct apply_stats *stats);
+		     struct hot_hold *hold, struct apply_stats *stats);
 void apply_file_done(struct apply_file *f);
 
 /*

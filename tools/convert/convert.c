@@ -8,7 +8,7 @@
 #include "convert_image.h"
 #include "err.h"
 #include "imageref.h"
-#include "layout.h"
+#include "hot_order.h"
 #include "log.h"
 #include "oci.h"
 #include "progress.h"
@@ -199,12 +199,12 @@ int convert_run(const struct convert_options *o, struct convert_result *ret, str
 	r.c.conversion =
 	    text_printf("1 ext4 %llu %s-%d %u", (unsigned long long)o->device_bytes,
 			codec_name(o->format.codec), o->format.level, o->format.block_bytes);
-	if (o->layout)
-		r.c.ordered = text_printf("%s layout %s", r.c.conversion, layout_id(o->layout));
+	if (o->order)
+		r.c.ordered = text_printf("%s layout %s", r.c.conversion, hot_order_id(o->order));
 	r.terms = (struct reuse_terms){
 	    .plain = r.c.conversion,
 	    .ordered = r.c.ordered,
-	    .layout = o->layout ? layout_id(o->layout) : NULL,
+	    .order = o->order ? hot_order_id(o->order) : NULL,
 	};
 	if (o->platform)
 		rc = oci_platform_parse(o->platform, &r.platform, e);

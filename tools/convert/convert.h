@@ -19,7 +19,7 @@
 
 struct err;
 struct imageref;
-struct layout;
+struct hot_order;
 struct net;
 struct progress;
 
@@ -41,11 +41,11 @@ struct convert_options {
 	bool referrer;	    /* artifactType and subject */
 	bool reuse;	    /* look for layers converted before */
 	bool upload;
-	const struct layout *layout; /* what layers keep at their ends, in its order; NULL */
-	const char *dump_dir;	     /* write config.json and manifest.json here, or NULL */
-	unsigned int threads;	     /* that compress */
-	uint64_t memory_bytes;	     /* for compressed layers that wait */
-	const char *spool_dir;	     /* when that is not enough; NULL: default */
+	const struct hot_order *order; /* what layers keep at their ends, in its order; NULL */
+	const char *dump_dir;	       /* write config.json and manifest.json here, or NULL */
+	unsigned int threads;	       /* that compress */
+	uint64_t memory_bytes;	       /* for compressed layers that wait */
+	const char *spool_dir;	       /* when that is not enough; NULL: default */
 	const char *creds, *authfile, *cacert, *cert, *key,
 	    *hosts_dir; /* for reading reused layers */
 	bool insecure;

@@ -15,8 +15,8 @@
 #include "err.h"
 #include "layer_feed.h"
 #include "layer_writer.h"
-#include "layout.h"
-#include "layout_hold.h"
+#include "hot_order.h"
+#include "hot_hold.h"
 #include "log.h"
 #include "oci.h"
 #include "progress.h"
@@ -239,10 +239,10 @@ static int convert_layer(struct work *w, size_t i, struct err *e)
 	uint64_t start = clock_now_ns();
 	int rc;
 
-	if (w->o->layout)
-		order.hold = layout_hold_new(w->o->layout, HOLD_MAX_BYTES);
+	if (w->o->order)
+		order.hold = hot_hold_new(w->o->order, HOLD_MAX_BYTES);
 	rc = apply_layer(w->fs, next_counted, &cf, layer_writer_add, writer, &order, &st, e);
-	layout_hold_free(order.hold);
+	hot_hold_free(order.hold);
 	if (rc == 0)
 		rc = layer_writer_finish(writer, &w->job[i].blob, e);
 	layer_writer_free(writer);
@@ -388,8 +388,8 @@ static cJSON *layer_descriptor(struct work *w, size_t i)
 	cJSON_AddStringToObject(a, ANNOTATION_CHAIN, l->chain_id);
 	cJSON_AddStringToObject(a, ANNOTATION_CONVERSION,
 				l->ordered ? w->c->ordered : w->c->conversion);
-	if (w->o->layout && !l->ordered)
-		cJSON_AddStringToObject(a, ANNOTATION_UNORDERED, layout_id(w->o->layout));
+	if (w->o->order && !l->ordered)
+		cJSON_AddStringToObject(a, ANNOTATION_UNORDERED, hot_order_id(w->o->order));
 	if (l->note[0])
 		cJSON_AddStringToObject(a, LAYOUT_NOTE_ANNOTATION, l->note);
 	return d;

@@ -48,8 +48,7 @@ static bool usable(const struct reuse_terms *t, const struct oci_descriptor *d, 
 	*ret_ordered = how && t->ordered && !strcmp(how, t->ordered);
 	if (*ret_ordered)
 		return true;
-	return how && !strcmp(how, t->plain) &&
-	       (!t->layout || (tried && !strcmp(tried, t->layout)));
+	return how && !strcmp(how, t->plain) && (!t->order || (tried && !strcmp(tried, t->order)));
 }
 
 static void look_manifest(struct reuse *r, const struct store_manifest *m)

@@ -33,7 +33,7 @@ struct reuse_layer {
 struct reuse_terms {
 	const char *plain;   /* ANNOTATION_CONVERSION of layers in which nothing is ordered */
 	const char *ordered; /* of the others; NULL without a layout */
-	const char *layout;  /* its ID: who said that nothing is; NULL without a layout */
+	const char *order;   /* its ID: who said that nothing is; NULL without a layout */
 };
 
 /*

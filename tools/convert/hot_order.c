@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * layout.c - see layout.h: touches become blocks, sorted by file and place, the first touch counts
+ * hot_order.c - see hot_order.h: touches become blocks, sorted by file and place, the first touch
+ * counts
  */
-#include "layout.h"
+#include "hot_order.h"
 
 #include "blockmap.h"
 #include "bytes.h"
 #include "prefetch_list.h"
+#include "range.h"
 #include "text.h"
 
 #include <stdbool.h>
@@ -14,20 +16,20 @@
 #include <string.h>
 
 struct hot {
-	uint32_t file; /* of the list; from sorting on: of the layout */
+	uint32_t file; /* of the list; from sorting on: of the order */
 	uint32_t lblk;
 	uint32_t rank;
 };
 
-struct layout_file {
-	const char *path;      /* in @names of the layout */
+struct hot_file {
+	const char *path;      /* in @names of the order */
 	uint32_t first, count; /* in @hot */
 };
 
-struct layout {
+struct hot_order {
 	struct hot *hot; /* by file and place */
 	size_t count;
-	struct layout_file *file; /* by path */
+	struct hot_file *file; /* by path */
 	size_t file_count;
 	char **names;
 	size_t name_count;
@@ -54,7 +56,7 @@ static int by_rank(const void *a, const void *b)
 
 static int by_path(const void *a, const void *b)
 {
-	return strcmp(((const struct layout_file *)a)->path, ((const struct layout_file *)b)->path);
+	return strcmp(((const struct hot_file *)a)->path, ((const struct hot_file *)b)->path);
 }
 
 /* Keep the first touch of every block; @hot ends up by file and place. */
@@ -73,7 +75,7 @@ static size_t keep_first(struct hot *hot, size_t count)
  * Repeats are dropped whenever the array is full, so that a list that touches few blocks over and
  * over takes no more room than one that touches them once.
  */
-static void take_blocks(struct layout *l, const struct prefetch_list *list)
+static void take_blocks(struct hot_order *l, const struct prefetch_list *list)
 {
 	size_t room = 1u << 16;
 	uint32_t rank = 0;
@@ -81,15 +83,21 @@ static void take_blocks(struct layout *l, const struct prefetch_list *list)
 	l->hot = xmalloc_zero(room, sizeof(*l->hot));
 	for (size_t n = 0; n < list->touch_count; n++) {
 		const struct prefetch_touch *t = &list->touches[n];
-		uint64_t first = t->off / BLOCK_BYTES, last;
+		uint64_t first = t->off / BLOCK_BYTES, last, left, bytes = t->bytes;
 
-		if (t->file == PREFETCH_NO_FILE || !t->bytes || t->bytes > UINT64_MAX - t->off)
+		if (t->file == PREFETCH_NO_FILE || !bytes)
 			continue;
-		last = (t->off + t->bytes - 1) / BLOCK_BYTES;
+		/* not further than the file went; 0: not known */
+		left = list->files[t->file].bytes;
+		left = left ? left - min_u64(t->off, left) : UINT64_MAX - t->off;
+		bytes = min_u64(bytes, left);
+		if (!bytes)
+			continue;
+		last = (t->off + bytes - 1) / BLOCK_BYTES;
 		for (uint64_t b = first; b <= last && b < UINT32_MAX; b++) {
 			if (l->count == room) {
 				l->count = keep_first(l->hot, l->count);
-				if (l->count >= LAYOUT_MAX_BLOCKS)
+				if (l->count >= HOT_ORDER_MAX_BLOCKS)
 					return;
 				if (l->count > room / 2) {
 					room *= 2;
@@ -98,7 +106,7 @@ static void take_blocks(struct layout *l, const struct prefetch_list *list)
 						abort();
 				}
 			}
-			if (rank == LAYOUT_COLD)
+			if (rank == HOT_ORDER_COLD)
 				return;
 			l->hot[l->count++] = (struct hot){t->file, (uint32_t)b, rank++};
 		}
@@ -107,16 +115,16 @@ static void take_blocks(struct layout *l, const struct prefetch_list *list)
 }
 
 /* Ranks without gaps, so that neighbours in the order are neighbours in number. */
-static void number_blocks(struct layout *l)
+static void number_blocks(struct hot_order *l)
 {
 	qsort(l->hot, l->count, sizeof(*l->hot), by_rank);
-	if (l->count > LAYOUT_MAX_BLOCKS)
-		l->count = LAYOUT_MAX_BLOCKS;
+	if (l->count > HOT_ORDER_MAX_BLOCKS)
+		l->count = HOT_ORDER_MAX_BLOCKS;
 	for (size_t n = 0; n < l->count; n++)
 		l->hot[n].rank = (uint32_t)n;
 }
 
-static void name_order(struct layout *l)
+static void name_order(struct hot_order *l)
 {
 	struct digest *d = digest_new();
 	uint8_t number[4];
@@ -132,9 +140,9 @@ static void name_order(struct layout *l)
 	digest_free(d);
 }
 
-struct layout *layout_new(const struct prefetch_list *list)
+struct hot_order *hot_order_new(const struct prefetch_list *list)
 {
-	struct layout *l = xmalloc_zero(1, sizeof(*l));
+	struct hot_order *l = xmalloc_zero(1, sizeof(*l));
 
 	l->name_count = list->file_count;
 	l->names = xmalloc_zero(list->file_count + 1, sizeof(*l->names));
@@ -146,7 +154,7 @@ struct layout *layout_new(const struct prefetch_list *list)
 	qsort(l->hot, l->count, sizeof(*l->hot), by_place);
 	l->file = xmalloc_zero(list->file_count + 1, sizeof(*l->file));
 	for (size_t n = 0; n < l->count; n++) {
-		struct layout_file *f = l->file_count ? &l->file[l->file_count - 1] : NULL;
+		struct hot_file *f = l->file_count ? &l->file[l->file_count - 1] : NULL;
 
 		if (!f || l->hot[n].file != l->hot[n - 1].file) {
 			f = &l->file[l->file_count++];
@@ -159,7 +167,7 @@ struct layout *layout_new(const struct prefetch_list *list)
 	return l;
 }
 
-void layout_free(struct layout *l)
+void hot_order_free(struct hot_order *l)
 {
 	if (!l)
 		return;
@@ -171,20 +179,20 @@ void layout_free(struct layout *l)
 	free(l);
 }
 
-const char *layout_id(const struct layout *l)
+const char *hot_order_id(const struct hot_order *l)
 {
 	return l->id;
 }
 
-const struct layout_file *layout_find(const struct layout *l, const char *path)
+const struct hot_file *hot_order_find(const struct hot_order *l, const char *path)
 {
-	struct layout_file want = {.path = path};
+	struct hot_file want = {.path = path};
 
 	return bsearch(&want, l->file, l->file_count, sizeof(*l->file), by_path);
 }
 
-uint32_t layout_run(const struct layout *l, const struct layout_file *f, uint32_t lblk,
-		    uint32_t count, uint32_t *ret_rank)
+uint32_t hot_order_run(const struct hot_order *l, const struct hot_file *f, uint32_t lblk,
+		       uint32_t count, uint32_t *ret_rank)
 {
 	const struct hot *h = l->hot + f->first, *end = h + f->count;
 	size_t low = 0, high = f->count;
@@ -199,7 +207,7 @@ uint32_t layout_run(const struct layout *l, const struct layout_file *f, uint32_
 			high = mid;
 	}
 	h += low;
-	*ret_rank = LAYOUT_COLD;
+	*ret_rank = HOT_ORDER_COLD;
 	if (h == end || h->lblk != lblk)
 		return h == end || h->lblk - lblk > count ? count : h->lblk - lblk;
 	*ret_rank = h->rank;

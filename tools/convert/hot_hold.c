@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* layout_hold.c - see layout_hold.h */
-#include "layout_hold.h"
+/* hot_hold.c - see hot_hold.h */
+#include "hot_hold.h"
 
 #include "blockmap.h"
-#include "layout.h"
+#include "hot_order.h"
 #include "log.h"
 #include "text.h"
 
@@ -18,8 +18,8 @@ struct held {
 	uint64_t dev_off;
 };
 
-struct layout_hold {
-	const struct layout *layout;
+struct hot_hold {
+	const struct hot_order *order;
 	uint64_t max_blocks;
 	struct held *held;
 	size_t count, room;
@@ -28,16 +28,16 @@ struct layout_hold {
 	bool full;
 };
 
-struct layout_hold *layout_hold_new(const struct layout *l, uint64_t max_bytes)
+struct hot_hold *hot_hold_new(const struct hot_order *l, uint64_t max_bytes)
 {
-	struct layout_hold *h = xmalloc_zero(1, sizeof(*h));
+	struct hot_hold *h = xmalloc_zero(1, sizeof(*h));
 
-	h->layout = l;
+	h->order = l;
 	h->max_blocks = max_bytes / BLOCK_BYTES;
 	return h;
 }
 
-void layout_hold_free(struct layout_hold *h)
+void hot_hold_free(struct hot_hold *h)
 {
 	if (!h)
 		return;
@@ -48,12 +48,12 @@ void layout_hold_free(struct layout_hold *h)
 	free(h);
 }
 
-const struct layout *layout_hold_layout(const struct layout_hold *h)
+const struct hot_order *hot_hold_order(const struct hot_hold *h)
 {
-	return h->layout;
+	return h->order;
 }
 
-uint64_t layout_hold_bytes(const struct layout_hold *h)
+uint64_t hot_hold_bytes(const struct hot_hold *h)
 {
 	return (uint64_t)h->count * BLOCK_BYTES;
 }
@@ -69,20 +69,20 @@ static void *grow(void *p, size_t *room, size_t count, size_t bytes)
 	return p;
 }
 
-static uint8_t *slot(const struct layout_hold *h, uint32_t n)
+static uint8_t *slot(const struct hot_hold *h, uint32_t n)
 {
 	return h->slab[n / SLAB_BLOCKS] + (size_t)(n % SLAB_BLOCKS) * BLOCK_BYTES;
 }
 
-uint32_t layout_hold_add(struct layout_hold *h, uint32_t rank, uint64_t dev_off, const void *p,
-			 uint32_t count)
+uint32_t hot_hold_add(struct hot_hold *h, uint32_t rank, uint64_t dev_off, const void *p,
+		      uint32_t count)
 {
 	for (uint32_t n = 0; n < count; n++) {
 		if (h->count == h->max_blocks) {
 			if (!h->full)
 				log_warn("layer has more for the start than is held back, the rest "
 					 "stays where it is held_bytes=%llu",
-					 (unsigned long long)layout_hold_bytes(h));
+					 (unsigned long long)hot_hold_bytes(h));
 			h->full = true;
 			return n;
 		}
@@ -113,7 +113,7 @@ static int by_rank(const void *a, const void *b)
 	return x->slot < y->slot ? -1 : x->slot > y->slot;
 }
 
-int layout_hold_send(struct layout_hold *h, apply_sink_fn *sink, void *arg, struct err *e)
+int hot_hold_send(struct hot_hold *h, apply_sink_fn *sink, void *arg, struct err *e)
 {
 	int rc = 0;
 
