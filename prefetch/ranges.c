@@ -149,7 +149,7 @@ int prefetch_list_blobs(struct prefetch_list *l, const struct hs_image *img, uin
 
 		number[n] = UINT32_MAX;
 		hs_image_blob(img, n, &info);
-		if (info.local || !info.digest[0] || strlen(info.digest) >= sizeof(blobs->digest))
+		if (!info.digest[0] || strlen(info.digest) >= sizeof(blobs->digest))
 			continue;
 		/* one blob may be several layers */
 		while (same < used && strcmp(blobs[same].digest, info.digest) != 0)

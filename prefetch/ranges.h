@@ -42,7 +42,8 @@ int device_touches_add(struct device_touches *d, const struct prefetch_list *l, 
 		       uint32_t run, bool metadata, struct err *e);
 
 /*
- * prefetch_list_blobs - set l->blobs to the image's blobs that are fetched, none of local files
+ * prefetch_list_blobs - set l->blobs to the image's blobs that have a digest; one in an OCI
+ * directory is not fetched from there, but the list also fits the copy of the image in a registry
  * @ret_number: for every blob of the image its number in the list, UINT32_MAX: not there; caller
  * frees
  */
