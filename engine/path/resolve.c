@@ -208,6 +208,7 @@ static void take_layout_note(struct layer_spec *spec, const struct oci_descripto
 	spec->hints = (struct layer_hints){
 	    .payload = range_of(note.payload_off, note.payload_bytes),
 	    .open_bytes = note.open_bytes,
+	    .metadata_bytes = note.metadata_bytes,
 	    .start_bytes = note.start_bytes,
 	};
 }

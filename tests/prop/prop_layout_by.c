@@ -330,6 +330,7 @@ static void start_offsets(const struct made *m, const char *sub, uint64_t start[
 		assert_non_null(text);
 		assert_int_equal(layout_note_parse(text, om->layers[n].size, &note), 0);
 		start[n] = om->layers[n].size - note.start_bytes;
+		assert_true(note.start_bytes >= note.metadata_bytes);
 	}
 	oci_manifest_free(om);
 	store_manifest_done(&sm);

@@ -38,7 +38,6 @@ struct world {
 	struct digest *digest; /* of everything the sink got, offsets included */
 	struct tar_make tar;
 	struct apply_stats stats;
-	const struct apply_order *order; /* of the next layers */
 	struct err e;
 	/* input */
 	const uint8_t *in;
@@ -117,7 +116,7 @@ static int layer(struct world *w)
 	w->in = w->tar.p;
 	w->in_bytes = w->tar.bytes;
 	memset(&w->e, 0, sizeof(w->e));
-	rc = apply_layer(w->x, input, w, sink, w, w->order, &w->stats, &w->e);
+	rc = apply_layer(w->x, input, w, sink, w, NULL, &w->stats, &w->e);
 	assert_int_equal(rc, w->e.code);
 	w->tar.bytes = 0;
 	return rc;

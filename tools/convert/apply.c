@@ -714,8 +714,7 @@ static int apply_entries(struct apply *a, struct err *e)
 }
 
 int apply_layer(struct ext4 *x, tar_input_fn *input, void *input_arg, apply_sink_fn *sink,
-		void *sink_arg, const struct apply_order *order, struct apply_stats *ret,
-		struct err *e)
+		void *sink_arg, struct hot_hold *hold, struct apply_stats *ret, struct err *e)
 {
 	struct metadata_out out = {.sink = sink, .arg = sink_arg, .stats = ret, .e = e};
 	struct apply *a = xmalloc_zero(1, sizeof(*a));
@@ -724,7 +723,7 @@ int apply_layer(struct ext4 *x, tar_input_fn *input, void *input_arg, apply_sink
 	memset(ret, 0, sizeof(*ret));
 	a->x = x;
 	a->stats = ret;
-	apply_file_init(&a->file, x, sink, sink_arg, order ? order->hold : NULL, ret);
+	apply_file_init(&a->file, x, sink, sink_arg, hold, ret);
 	rc = tar_reader_new(input, input_arg, &a->tar, e);
 	if (rc == 0)
 		rc = ext4_begin(x, e);
@@ -736,10 +735,8 @@ int apply_layer(struct ext4 *x, tar_input_fn *input, void *input_arg, apply_sink
 		rc = tree_flush(a->t, e);
 	if (rc == 0)
 		rc = ext4_end(x, e);
-	if (rc == 0 && order && order->begin)
-		order->begin(order->arg);
-	if (rc == 0 && order && order->hold)
-		rc = hot_hold_send(order->hold, sink, sink_arg, e);
+	if (rc == 0 && hold)
+		rc = hot_hold_send(hold, sink, sink_arg, e);
 	if (rc == 0)
 		rc = blockmap_each_dirty(ext4_map(x), send_block, &out);
 	tree_free(a->t);

@@ -32,19 +32,11 @@ struct apply_stats {
 	uint64_t skipped_sockets;
 };
 
-/* What of a layer goes to its end. */
-struct apply_order {
-	struct hot_hold *hold; /* blocks of its order wait here until the others have gone; NULL */
-	/* what every start reads comes next: the blocks that waited, then the metadata */
-	void (*begin)(void *arg);
-	void *arg;
-};
-
 /*
  * apply_layer - apply a tar stream as one layer: ext4_begin() to ext4_end() and all output
  * @input:  the uncompressed layer
  * @sink:   called on this thread
- * @order:  may be NULL
+ * @hold:   blocks of its order wait there until the others have gone; NULL: none do
  * @ret:    filled as far as it came, also on failure
  *
  * Returns 0; -EBADMSG a broken or hostile archive, -ENOSPC device full, -E2BIG attributes do not
@@ -52,7 +44,6 @@ struct apply_order {
  * @sink returned. After a failure the file system is of no more use.
  */
 int apply_layer(struct ext4 *x, tar_input_fn *input, void *input_arg, apply_sink_fn *sink,
-		void *sink_arg, const struct apply_order *order, struct apply_stats *ret,
-		struct err *e);
+		void *sink_arg, struct hot_hold *hold, struct apply_stats *ret, struct err *e);
 
 #endif

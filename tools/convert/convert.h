@@ -60,9 +60,9 @@ struct convert_layer {
 	uint64_t bytes;		      /* of the converted blob */
 	uint64_t plain_bytes;	      /* of the LSMT layer; 0 when reused */
 	uint64_t tar_bytes;	      /* uncompressed source; 0 when reused */
-	uint64_t hot_bytes;	      /* plain, at the end as the layout has it; 0 when reused */
-	char note[LAYOUT_NOTE_BYTES]; /* "" not known: reused, from before there were any */
-	bool ordered;		      /* the layout found something in it */
+	uint64_t hot_bytes;	      /* plain, laid out at the end; 0 when reused */
+	char note[LAYOUT_NOTE_BYTES]; /* for its descriptor; "" not known */
+	bool ordered;		      /* the order found something in it */
 	bool reused;		      /* found converted, not downloaded */
 	bool sent;		      /* uploaded, not there already */
 };

@@ -13,10 +13,10 @@
 #include "base64.h"
 #include "clock.h"
 #include "err.h"
+#include "hot_hold.h"
+#include "hot_order.h"
 #include "layer_feed.h"
 #include "layer_writer.h"
-#include "hot_order.h"
-#include "hot_hold.h"
 #include "log.h"
 #include "oci.h"
 #include "progress.h"
@@ -30,15 +30,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FEEDS_AHEAD	 3u
-#define FEED_QUEUE_BYTES (16u << 20)
-#define UPLOAD_THREADS	 2u
-#define HOLD_MAX_BYTES	 (256ull << 20) /* of one layer, until the rest of it has gone */
-
-/* compressed; up to here all metadata of a layer is worth reading when it is opened */
-#define START_METADATA_BYTES (4u << 20)
-#define INLINE_CONFIG_BYTES  (64u << 10)
-#define OBD_VERSION	     "0.1.0"
+#define CONFIG_INLINE_BYTES (16u << 10)
+#define FEEDS_AHEAD	    3u
+#define FEED_QUEUE_BYTES    (16u << 20)
+#define UPLOAD_THREADS	    2u
+#define HOLD_MAX_BYTES	    (256ull << 20) /* of one layer, until the rest of it has gone */
+#define OBD_VERSION	    "0.1.0"
 
 struct work {
 	struct convert_context *c;
@@ -206,20 +203,6 @@ static int next_counted(void *arg, const void **ret_p, size_t *ret_bytes, struct
 	return rc;
 }
 
-/* A layer with very much metadata: not all of it is what every start reads. */
-static void take_note(struct convert_layer *l, const struct layer_blob *b,
-		      const struct apply_stats *st)
-{
-	struct layout_note note;
-
-	layer_blob_note(b, &note);
-	if (!st->hot_bytes && note.start_bytes - note.open_bytes > START_METADATA_BYTES)
-		note.start_bytes = note.open_bytes;
-	layout_note_text(&note, l->note);
-	l->hot_bytes = st->hot_bytes;
-	l->ordered = st->hot_bytes != 0;
-}
-
 static int convert_layer(struct work *w, size_t i, struct err *e)
 {
 	struct convert_layer *l = &w->result->layers[i];
@@ -233,25 +216,25 @@ static int convert_layer(struct work *w, size_t i, struct err *e)
 	};
 	struct counted_feed cf = {.feed = w->feed[i], .uploader = w->uploader};
 	struct layer_writer *writer = layer_writer_new(&wo);
-	struct apply_order order = {.begin = layer_writer_begin_start, .arg = writer};
+	struct hot_hold *hold = w->o->order ? hot_hold_new(w->o->order, HOLD_MAX_BYTES) : NULL;
 	struct apply_stats st;
 	char plain[24], stored[24];
 	uint64_t start = clock_now_ns();
-	int rc;
+	int rc = apply_layer(w->fs, next_counted, &cf, layer_writer_add, writer, hold, &st, e);
 
-	if (w->o->order)
-		order.hold = hot_hold_new(w->o->order, HOLD_MAX_BYTES);
-	rc = apply_layer(w->fs, next_counted, &cf, layer_writer_add, writer, &order, &st, e);
-	hot_hold_free(order.hold);
+	hot_hold_free(hold);
 	if (rc == 0)
-		rc = layer_writer_finish(writer, &w->job[i].blob, e);
+		rc = layer_writer_finish(writer, st.metadata_bytes,
+					 st.hot_bytes + st.metadata_bytes, &w->job[i].blob, e);
 	layer_writer_free(writer);
 	if (rc < 0)
 		return rc;
-	take_note(l, w->job[i].blob, &st);
 	l->tar_bytes = cf.bytes;
 	l->plain_bytes = layer_blob_plain_bytes(w->job[i].blob);
 	l->bytes = layer_blob_bytes(w->job[i].blob);
+	layout_note_text(layer_blob_note(w->job[i].blob), l->note);
+	l->hot_bytes = st.hot_bytes;
+	l->ordered = st.hot_bytes != 0;
 	progress_say(
 	    w->o->progress, "layer %zu/%zu: %llu entries, %s -> %s in %.1f s", i + 1, w->count,
 	    (unsigned long long)st.entries, text_size(cf.bytes, plain, sizeof(plain)),
@@ -359,21 +342,6 @@ static cJSON *descriptor(const char *media_type, const char *digest, uint64_t by
 	return d;
 }
 
-/* The config comes along with the manifest: opening has one question less to ask. */
-static cJSON *config_descriptor(const struct work *w, const char *digest, const char *text)
-{
-	size_t len = strlen(text);
-	cJSON *d = descriptor(w->o->oci ? OCI_TYPE_CONFIG : DOCKER_TYPE_CONFIG, digest, len);
-
-	if (len <= INLINE_CONFIG_BYTES) {
-		char *data = base64_encode(text, len);
-
-		cJSON_AddStringToObject(d, "data", data);
-		free(data);
-	}
-	return d;
-}
-
 static cJSON *layer_descriptor(struct work *w, size_t i)
 {
 	const struct convert_layer *l = &w->result->layers[i];
@@ -392,6 +360,25 @@ static cJSON *layer_descriptor(struct work *w, size_t i)
 		cJSON_AddStringToObject(a, ANNOTATION_UNORDERED, hot_order_id(w->o->order));
 	if (l->note[0])
 		cJSON_AddStringToObject(a, LAYOUT_NOTE_ANNOTATION, l->note);
+	return d;
+}
+
+/*
+ * The config's descriptor. A small config comes along in it, so that who starts the image need not
+ * ask for it: one request less. (Docker's media types know no inline data; readers of them skip
+ * it.)
+ */
+static cJSON *config_descriptor(const struct work *w, const char *digest, const char *config)
+{
+	size_t bytes = config ? strlen(config) : 0;
+	cJSON *d = descriptor(w->o->oci ? OCI_TYPE_CONFIG : DOCKER_TYPE_CONFIG, digest, bytes);
+	char *data;
+
+	if (bytes && bytes <= CONFIG_INLINE_BYTES) {
+		data = base64_encode(config, bytes);
+		cJSON_AddStringToObject(d, "data", data);
+		free(data);
+	}
 	return d;
 }
 
@@ -415,15 +402,11 @@ static int put_manifest(struct work *w, const char *tag, struct convert_output *
 	const char *type = w->o->oci ? OCI_TYPE_MANIFEST : DOCKER_TYPE_MANIFEST;
 	cJSON *root, *layers, *source = cJSON_ParseWithLength(w->source->bytes, w->source->len);
 	cJSON *annotations = cJSON_DetachItemFromObjectCaseSensitive(source, "annotations");
-	char digest[DIGEST_TEXT_BYTES], *config = NULL;
+	char digest[DIGEST_TEXT_BYTES];
+	char *config = NULL;
 	int rc = put_config(w, digest, &config, e);
 
 	cJSON_Delete(source);
-	if (rc < 0) {
-		cJSON_Delete(annotations);
-		free(config);
-		return rc;
-	}
 	root = cJSON_CreateObject();
 	cJSON_AddNumberToObject(root, "schemaVersion", 2);
 	cJSON_AddStringToObject(root, "mediaType", type);
@@ -443,7 +426,8 @@ static int put_manifest(struct work *w, const char *tag, struct convert_output *
 		cJSON_AddItemToObject(root, "annotations", annotations);
 	else
 		cJSON_Delete(annotations);
-	rc = put_document(w->c, root, type, tag, "manifest.json", out, e);
+	if (rc == 0)
+		rc = put_document(w->c, root, type, tag, "manifest.json", out, e);
 	cJSON_Delete(root);
 	return rc;
 }

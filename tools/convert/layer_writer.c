@@ -39,7 +39,6 @@ struct layer_writer {
 	struct layer_blob *blob;
 
 	uint64_t plain_bytes; /* of the LSMT stream so far */
-	uint64_t start_plain; /* where data for a start begins in it; 0: nowhere */
 	struct lsmt_segment *seg;
 	size_t segs, seg_room;
 
@@ -199,13 +198,6 @@ int layer_writer_add(void *arg, uint64_t dev_off, const void *data, size_t bytes
 	return rc;
 }
 
-void layer_writer_begin_start(void *arg)
-{
-	struct layer_writer *w = arg;
-
-	w->start_plain = w->plain_bytes; /* behind the header: never 0 */
-}
-
 static int by_offset(const void *a, const void *b)
 {
 	const struct lsmt_segment *x = a, *y = b;
@@ -230,16 +222,6 @@ static int put_index(struct layer_writer *w, struct err *e)
 	rc = put(w, records, w->head.index_count * LSMT_RECORD_BYTES, e);
 	free(records);
 	return rc < 0 ? rc : put(w, trailer, sizeof(trailer), e);
-}
-
-/* Where in the blob the stored block begins that holds a byte of the LSMT layer. */
-static uint64_t stored_at(const struct layer_writer *w, uint64_t plain)
-{
-	uint64_t at = PREFIX_BYTES;
-
-	for (size_t i = 0; i < plain / w->o.format.block_bytes; i++)
-		at += w->stored[i];
-	return at;
 }
 
 /* Jump table, ZFile trailer and headers, envelope: all that needs the final sizes. */
@@ -274,17 +256,34 @@ static int put_frame(struct layer_writer *w, struct err *e)
 	tar_envelope_head(payload, b->prefix);
 	zfile_encode_head(&info, ZFILE_HEAD_FINAL, b->prefix + TAR_ENVELOPE_HEAD_BYTES);
 	b->plain_bytes = w->plain_bytes;
-	b->note.payload_off = TAR_ENVELOPE_HEAD_BYTES;
-	b->note.payload_bytes = payload;
-	b->note.open_bytes = layer_blob_bytes(b) - stored_at(w, w->head.index_offset);
-	b->note.start_bytes = b->note.open_bytes;
-	if (w->start_plain)
-		b->note.start_bytes = layer_blob_bytes(b) - stored_at(w, w->start_plain);
 	return rc;
 }
 
-int layer_writer_finish(struct layer_writer *w, struct layer_blob **ret, struct err *e)
+/* How many last bytes of the finished blob hold plain byte @plain and all behind it. */
+static uint64_t bytes_from(const struct layer_writer *w, uint64_t plain)
 {
+	uint64_t first = plain / w->o.format.block_bytes, off = PREFIX_BYTES;
+
+	for (uint64_t i = 0; i < first && i < w->blocks; i++)
+		off += w->stored[i];
+	return layer_blob_bytes(w->blob) - off;
+}
+
+static void note_layout(struct layer_writer *w, uint64_t index, uint64_t metadata, uint64_t start)
+{
+	w->blob->note = (struct layout_note){
+	    .payload_off = TAR_ENVELOPE_HEAD_BYTES,
+	    .payload_bytes = 2ull * ZFILE_HEADER_BYTES + w->stored_bytes + w->blocks * 4ull,
+	    .open_bytes = bytes_from(w, index),
+	    .metadata_bytes = bytes_from(w, metadata),
+	    .start_bytes = bytes_from(w, start),
+	};
+}
+
+int layer_writer_finish(struct layer_writer *w, uint64_t metadata_bytes, uint64_t start_bytes,
+			struct layer_blob **ret, struct err *e)
+{
+	uint64_t index = w->plain_bytes;
 	int rc = put_index(w, e);
 
 	if (rc == 0 && w->filling)
@@ -295,6 +294,7 @@ int layer_writer_finish(struct layer_writer *w, struct layer_blob **ret, struct 
 		rc = put_frame(w, e);
 	if (rc < 0)
 		return rc;
+	note_layout(w, index, index - metadata_bytes, index - start_bytes);
 	*ret = w->blob;
 	w->blob = NULL;
 	return 0;
@@ -305,14 +305,14 @@ uint64_t layer_blob_bytes(const struct layer_blob *b)
 	return PREFIX_BYTES + spool_bytes(b->spool);
 }
 
+const struct layout_note *layer_blob_note(const struct layer_blob *b)
+{
+	return &b->note;
+}
+
 uint64_t layer_blob_plain_bytes(const struct layer_blob *b)
 {
 	return b->plain_bytes;
-}
-
-void layer_blob_note(const struct layer_blob *b, struct layout_note *ret)
-{
-	*ret = b->note;
 }
 
 int layer_blob_read(struct layer_blob *b, uint64_t off, void *buf, size_t bytes, struct err *e)

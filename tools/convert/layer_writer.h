@@ -38,20 +38,20 @@ void layer_writer_free(struct layer_writer *w); /* waits for its batches; NULL i
 /* layer_writer_add - an apply_sink_fn; @arg is the writer; a block is added once only */
 int layer_writer_add(void *arg, uint64_t dev_off, const void *p, size_t bytes, struct err *e);
 
-/* layer_writer_begin_start - @arg is the writer: what is added from now on every start reads */
-void layer_writer_begin_start(void *arg);
-
 /*
  * layer_writer_finish - index, trailers, envelope; @w can then only be freed
+ * @metadata_bytes: how many of the last bytes that were added are file system metadata
+ * @start_bytes: the same with file data before it that was laid out for a start; else the same
  * Returns 0, -EOVERFLOW too many segments, -ENOSPC or -EIO of the temporary file.
  */
-int layer_writer_finish(struct layer_writer *w, struct layer_blob **ret, struct err *e);
+int layer_writer_finish(struct layer_writer *w, uint64_t metadata_bytes, uint64_t start_bytes,
+			struct layer_blob **ret, struct err *e);
+
+/* layer_blob_note - where things lie in it, for its descriptor */
+const struct layout_note *layer_blob_note(const struct layer_blob *b);
 
 uint64_t layer_blob_bytes(const struct layer_blob *b);
 uint64_t layer_blob_plain_bytes(const struct layer_blob *b); /* of the LSMT layer */
-
-/* layer_blob_note - where things lie in the blob, for its annotation */
-void layer_blob_note(const struct layer_blob *b, struct layout_note *ret);
 
 /* layer_blob_digest - reads the blob once on the first call; then remembered */
 int layer_blob_digest(struct layer_blob *b, char ret[static DIGEST_TEXT_BYTES], struct err *e);

@@ -63,18 +63,17 @@ static void look_manifest(struct reuse *r, const struct store_manifest *m)
 	for (size_t i = 0; i < om->layer_count; i++) {
 		const struct oci_descriptor *d = &om->layers[i];
 		const char *chain = oci_annotation(d, ANNOTATION_CHAIN);
-		const char *note = oci_annotation(d, LAYOUT_NOTE_ANNOTATION);
+		const char *text = oci_annotation(d, LAYOUT_NOTE_ANNOTATION);
+		struct layout_note note;
 		struct reuse_layer *l = &k->layer[k->count];
-		struct layout_note n;
 
 		if (!chain || !digest_valid(chain) || !usable(r->terms, d, &l->ordered))
 			break;
-		l->note[0] = '\0';
-		if (note && layout_note_parse(note, d->size, &n) == 0)
-			layout_note_text(&n, l->note);
 		strcpy(l->chain_id, chain);
 		strcpy(l->digest, d->digest);
 		l->bytes = d->size;
+		if (text && !layout_note_parse(text, d->size, &note))
+			layout_note_text(&note, l->note);
 		k->count++;
 	}
 	if (k->count)
