@@ -72,6 +72,9 @@ static void replay(struct autoprefetch *a, struct hs_image *img, const struct pr
 		settle(a, LIST_BAD, e.msg);
 		return;
 	}
+	/* what a start was seen to read tells better what comes next than its neighbours do */
+	if (l->origin != PREFETCH_PREDICTED)
+		hs_set_read_around(a->engine, 0);
 	settle(a, LIST_USED, NULL);
 	log_info("prefetch begins ranges=%zu bytes=%llu dropped=%llu", count,
 		 (unsigned long long)prefetch_list_bytes(l), (unsigned long long)dropped);

@@ -5,9 +5,11 @@
 Run in tests/corpus; the results are kept in version control, so this is needed only when a
 target's input changes. Each corpus has good inputs and at least one that must be refused.
 """
+import base64
 import glob
 import gzip
 import hashlib
+import json
 import os
 import struct
 import subprocess
@@ -157,6 +159,37 @@ def documents():
     put("oci", "schema1", b'{"schemaVersion":1,"fsLayers":[]}')
     put("oci", "both", ('{"schemaVersion":2,"manifests":[],"layers":[],"config":%s}'
                         % (desc % ("t", ""))).encode())
+    referrers()
+
+
+def referrers():
+    """An artifact that refers to an image, and the list under a fallback tag that has it inline."""
+    def described(kind, data, inline, **more):
+        d = {"mediaType": kind, "digest": "sha256:" + hashlib.sha256(data).hexdigest(),
+             "size": len(data)}
+        if inline:
+            d["data"] = base64.b64encode(data).decode()
+        return dict(d, **more)
+
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    notes = {"org.opencontainers.image.created": "2024-05-06T07:08:09.123Z"}
+    list_type = "application/vnd.headstart.prefetch.list.v1"
+    part = "application/vnd.headstart.prefetch.%s.v1"
+    artifact = {
+        "schemaVersion": 2, "mediaType": kind, "artifactType": list_type,
+        "config": described("application/vnd.oci.empty.v1+json", b"{}", True),
+        "layers": [described(part % "ranges", b"the ranges", True),
+                   described(part % "files", b"the files", False)],
+        "subject": described(kind, b"the image", False), "annotations": notes}
+    data = json.dumps(artifact, separators=(",", ":")).encode()
+    put("oci", "artifact", data)
+    lie = described(kind, data, True, artifactType=list_type, annotations=notes)
+    lie["digest"] = "sha256:" + hashlib.sha256(b"something else").hexdigest()
+    index = {
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [described(kind, data, True, artifactType=list_type, annotations=notes), lie,
+                      {"mediaType": "x/y", "digest": "sha512:00", "size": 1}]}
+    put("oci", "referrers", json.dumps(index, separators=(",", ":")).encode())
 
 
 def file_systems():
