@@ -9,6 +9,7 @@
 # Usage: e2e_trace_record.sh HEADSTART_BINARY
 # requires root, BPF, /dev/fuse, loop devices, umoci, jq, runc and a C compiler; containerd and skopeo
 # for its part
+# shellcheck disable=SC2016  # dollars are of jq
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -56,7 +57,7 @@ pages() { "$here/read_trace.py" "$@"; }             # FILE pages KINDS PATH
 show() { "$here/read_trace.py" "$1" | jq -r "$2"; } # FILE FILTER
 
 # Two layers. In the second one a file is another, and one is new.
-cc -O1 -static -o "$bed/reader" "$here/reader.c"
+cc -O1 -static -o "$bed/reader" "$here/known_reads.c"
 umoci --log=error init --layout "$bed/oci"
 umoci --log=error new --image "$bed/oci:src"
 mkdir -p "$bed/one/data/deep/er" "$bed/two/data"
