@@ -192,6 +192,7 @@ static int start_loop(struct hs_engine *eng, const struct hs_options *o, struct 
 	po.read_timeout_ns = eng->timeout_ns;
 	if (o->memory_bytes)
 		po.memory_bytes = o->memory_bytes;
+	po.read_around_bytes = (uint32_t)min_u64(o->read_around_bytes, BUFPOOL_MAX_BYTES);
 	po.workers = o->workers ? o->workers : (unsigned int)(cpus > 1 ? cpus : 1);
 	rc = loop_new(RING_ENTRIES, &eng->loop, e);
 	if (!rc)

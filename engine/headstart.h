@@ -32,11 +32,12 @@ struct hs_options {
 	const char *cache_dir; /* NULL: no cache, everything stays in memory or is fetched again */
 	uint64_t cache_bytes;  /* limit; 0: most of the free space */
 	const char *creds, *authfile, *cacert, *client_cert, *client_key, *hosts_dir;
-	bool insecure;		  /* plain HTTP for the named registry only */
-	unsigned int max_conns;	  /* per host */
-	unsigned int workers;	  /* decoding threads; 0: number of CPUs, at least 1 */
-	uint64_t read_timeout_ns; /* a read that takes longer fails with EIO; default 60 s */
-	uint64_t memory_bytes;	  /* buffers of the read path; default 128 MiB */
+	bool insecure;		    /* plain HTTP for the named registry only */
+	unsigned int max_conns;	    /* per host */
+	unsigned int workers;	    /* decoding threads; 0: number of CPUs, at least 1 */
+	uint64_t read_timeout_ns;   /* a read that takes longer fails with EIO; default 60 s */
+	uint64_t memory_bytes;	    /* buffers of the read path; default 128 MiB */
+	uint64_t read_around_bytes; /* fetched behind a miss, at low priority; at most 16 MiB */
 	enum hs_pull pull;
 	const char *platform; /* "linux/arm64"; NULL: this machine's */
 	bool timeline;	      /* keep what hs_timeline_get() tells */
@@ -70,8 +71,6 @@ struct hs_open_options {
 	size_t artifact_max_bytes;
 	void (*artifact)(void *arg, struct hs_image *img, struct hs_artifact *a,
 			 const struct err *why);
-	/* prefetch the ends of layers that were laid out for a start; see convert --layout-by */
-	bool start_tails;
 };
 
 /* hs_image_open_with - hs_image_open() with things to begin meanwhile; @o NULL: none */
@@ -168,6 +167,14 @@ bool hs_image_opening(const struct hs_image *img, size_t n, struct hs_stored *re
  */
 int hs_prefetch_add(struct hs_image *img, const struct hs_stored *ranges, size_t count,
 		    uint64_t budget_bytes, struct err *e);
+/* hs_set_read_around - from now on; 0: nothing, as when a list tells better what comes next */
+void hs_set_read_around(struct hs_engine *eng, uint64_t bytes);
+/*
+ * hs_prefetch_ends - the ends of layers that a start reads, as far as the manifest tells of them
+ * @laid_out: of layers whose file data was laid out for a start, with that data; else: file system
+ * metadata, of all layers. Returns how many layers there are of that kind.
+ */
+size_t hs_prefetch_ends(struct hs_image *img, bool laid_out);
 void hs_prefetch_stop(struct hs_image *img); /* nothing more is started */
 
 enum hs_prefetch_end {

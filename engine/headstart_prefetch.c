@@ -62,6 +62,53 @@ int hs_prefetch_add(struct hs_image *img, const struct hs_stored *ranges, size_t
 	return 0;
 }
 
+size_t hs_prefetch_ends(struct hs_image *img, bool laid_out)
+{
+	const struct resolved *r = &img->resolved;
+	_cleanup_free_ struct replay_item *items = xmalloc_zero(r->count + 1, sizeof(*items));
+	struct add_errand a = {.img = img, .items = items};
+
+	for (size_t n = 0; n < r->count; n++) {
+		const struct layer_hints *h = &r->specs[n].hints;
+		struct blob *b = r->specs[n].blob;
+		uint64_t from = laid_out ? h->start_bytes : h->metadata_bytes;
+
+		if (laid_out && h->start_bytes <= h->metadata_bytes)
+			continue;
+		/* opening reads the very last bytes itself */
+		if (from > h->open_bytes)
+			items[a.count++] = (struct replay_item){
+			    b, range_of(b->bytes - from, from - h->open_bytes)};
+	}
+	if (a.count)
+		errand_wait(img->eng->loop, &a.er, run_add);
+	return a.count;
+}
+
+struct around_errand {
+	struct errand er;
+	struct path *path;
+	uint32_t bytes;
+};
+
+static void run_around(struct errand *er)
+{
+	struct around_errand *a = container_of(er, struct around_errand, er);
+
+	a->path->opt.read_around_bytes = a->bytes;
+	errand_end(er);
+}
+
+void hs_set_read_around(struct hs_engine *eng, uint64_t bytes)
+{
+	struct around_errand a = {
+	    .path = eng->path,
+	    .bytes = (uint32_t)min_u64(bytes, BUFPOOL_MAX_BYTES),
+	};
+
+	errand_wait(eng->loop, &a.er, run_around);
+}
+
 struct prefetch_errand {
 	struct errand er;
 	struct hs_image *img;

@@ -25,6 +25,7 @@ enum list_state { LIST_OFF, LIST_SOUGHT, LIST_NONE, LIST_BAD, LIST_EXPIRED, LIST
 struct autoprefetch {
 	struct hs_open_options options; /* for hs_image_open_with() */
 	struct prefetch_list *file;	/* from --prefetch=FILE */
+	struct hs_engine *engine;	/* the caller sets it before it opens the image */
 	char *cache_dir;		/* where histories are; NULL: nowhere */
 
 	pthread_mutex_t lock; /* what follows: written by the thread that looks for the list */

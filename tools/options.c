@@ -27,6 +27,7 @@ struct common_options common = {
     .run_dir = "/run/headstart",
     .log_level = LOG_LEVEL_WARN,
     .prefetch = "auto",
+    .read_around = 1ull << 20,
 };
 
 static bool help_wanted; /* target of --help */
@@ -74,6 +75,8 @@ const struct option_def prefetch_options[] = {
      "replay the list found beside the image, none, or the one in FILE", "auto"},
     {"prefetch-budget", 0, OPTION_SIZE, "SIZE", &common.prefetch_budget,
      "prefetch at most SIZE of stored bytes", "no limit"},
+    {"read-around", 0, OPTION_SIZE, "SIZE", &common.read_around,
+     "fetch SIZE behind what a read misses, too; not with a recorded list", "1M"},
     {0},
 };
 

@@ -96,7 +96,7 @@ struct common_options {
 	uint64_t memory_bytes, read_timeout_ns, workers, max_conns;
 	const char *state_dir, *run_dir;
 	const char *prefetch; /* "auto", "off", or a file */
-	uint64_t prefetch_budget;
+	uint64_t prefetch_budget, read_around;
 	unsigned int log_level; /* enum log_level */
 	bool json;
 };
@@ -105,7 +105,7 @@ extern struct common_options common;
 extern const struct option_def registry_options[]; /* --creds ... --hosts-dir, --insecure */
 extern const struct option_def image_options[];	   /* --platform, --pull */
 extern const struct option_def engine_options[];   /* --cache-dir, --cache-size, --memory ... */
-extern const struct option_def prefetch_options[]; /* --prefetch, --prefetch-budget */
+extern const struct option_def prefetch_options[]; /* --prefetch ... --read-around */
 extern const struct option_def state_options[];	   /* --run-dir, --state-dir */
 extern const struct option_def general_options[];  /* --log-level, --help */
 

@@ -319,8 +319,10 @@ static int set_up(struct serving *s, struct err *e)
 
 	common_engine(&options);
 	options.timeline = true;
+	options.read_around_bytes = common.read_around;
 	r = autoprefetch_init(&s->prefetch, options.cache_dir, e);
 	r = r ? r : hs_engine_new(&options, &s->engine, e);
+	s->prefetch.engine = s->engine;
 	if (!r)
 		r = hs_image_open_with(s->engine, s->image_name, &s->prefetch.options, &s->image,
 				       e);

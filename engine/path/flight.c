@@ -43,6 +43,8 @@ struct flight *flight_next(const struct blob *b, struct range r)
 	return best;
 }
 
+#define AROUND_FLIGHTS 8u
+
 /* @f is on its way and somebody waits for it; counted until it has landed or failed. */
 static void count_demand(struct flight *f)
 {
@@ -77,6 +79,7 @@ static void release_if_unused(struct flight *f)
 	bufpool_forget(&f->buf_wait);
 	task_done(&f->task);
 	f->path->busy_flights--;
+	f->path->around_flights -= f->around;
 	free(f);
 }
 
@@ -255,6 +258,25 @@ static void join(struct path *p, struct blob *b, struct range want, enum prio pr
 	}
 }
 
+/*
+ * Somebody waits for what begins at @at or before: what follows it may well be next, and the line
+ * is idle while a reader digests. One flight, at prefetch priority; bounded in all.
+ */
+static void read_around(struct path *p, struct blob *b, uint64_t at)
+{
+	struct range next =
+	    range_clip(range_of(at, p->opt.read_around_bytes), range_of(0, b->bytes));
+	struct flight *f;
+
+	if (!next.len || p->around_flights >= AROUND_FLIGHTS)
+		return;
+	f = flight_start_next(p, b, &next, PRIO_PREFETCH);
+	if (!f)
+		return;
+	f->around = true;
+	p->around_flights++;
+}
+
 void flight_want(struct path *p, struct blob *b, struct range want, enum prio prio)
 {
 	struct range rest = want;
@@ -277,6 +299,8 @@ void flight_want(struct path *p, struct blob *b, struct range want, enum prio pr
 		miss.len = min_u64(miss.len, p->opt.fetch_max_bytes);
 		(void)start(p, b, miss, prio); /* who needs it finds it in the blob's list */
 		rest = range_behind(rest, range_end(miss));
+		if (!rest.len && prio == PRIO_DEMAND)
+			read_around(p, b, range_end(miss));
 	}
 }
 

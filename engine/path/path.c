@@ -23,6 +23,7 @@ void path_options_default(struct path_options *o)
 	    .fetch_min_bytes = 128u << 10,
 	    .fetch_max_bytes = 1u << 20,
 	    .fetch_gap_bytes = 64u << 10,
+	    .read_around_bytes = 0,
 	};
 }
 

@@ -21,13 +21,14 @@ struct piece;
 struct timeline;
 
 struct path_options {
-	uint64_t memory_bytes;	  /* buffers; default 128 MiB */
-	unsigned int workers;	  /* decoding threads, >= 1 */
-	unsigned int pieces;	  /* parts of requests under way at once; default 2048 */
-	uint64_t read_timeout_ns; /* of one fetch with its retries */
-	uint32_t fetch_min_bytes; /* a miss fetches at least this much of its neighbourhood */
-	uint32_t fetch_max_bytes; /* larger needs are split over connections */
-	uint32_t fetch_gap_bytes; /* two needs closer than this become one fetch */
+	uint64_t memory_bytes;	    /* buffers; default 128 MiB */
+	unsigned int workers;	    /* decoding threads, >= 1 */
+	unsigned int pieces;	    /* parts of requests under way at once; default 2048 */
+	uint64_t read_timeout_ns;   /* of one fetch with its retries */
+	uint32_t fetch_min_bytes;   /* a miss fetches at least this much of its neighbourhood */
+	uint32_t fetch_max_bytes;   /* larger needs are split over connections */
+	uint32_t fetch_gap_bytes;   /* two needs closer than this become one fetch */
+	uint32_t read_around_bytes; /* behind a miss this much is fetched as well; 0: nothing */
 };
 
 struct path_stats {
@@ -57,6 +58,7 @@ struct path {
 	uint64_t flight_seq;
 	unsigned int busy_requests;
 	unsigned int busy_flights;
+	unsigned int around_flights; /* begun because of what precedes them */
 	unsigned int demand_flights; /* on their way, and somebody waits */
 	struct timeline *timeline;   /* or NULL; set before anything is read */
 	bool stopping;		     /* everything that waits fails with -ECANCELED */
