@@ -62,6 +62,25 @@ int hs_prefetch_add(struct hs_image *img, const struct hs_stored *ranges, size_t
 	return 0;
 }
 
+void prefetch_start_tails(struct hs_image *img)
+{
+	const struct resolved *r = &img->resolved;
+	_cleanup_free_ struct replay_item *items = xmalloc_zero(r->count + 1, sizeof(*items));
+	struct add_errand a = {.img = img, .items = items};
+
+	for (size_t n = 0; n < r->count; n++) {
+		const struct layer_hints *h = &r->specs[n].hints;
+		struct blob *b = r->specs[n].blob;
+
+		/* opening reads the very last bytes itself */
+		if (h->start_bytes > h->open_bytes)
+			items[a.count++] = (struct replay_item){
+			    b, range_of(b->bytes - h->start_bytes, h->start_bytes - h->open_bytes)};
+	}
+	if (a.count)
+		errand_wait(img->eng->loop, &a.er, run_add);
+}
+
 struct around_errand {
 	struct errand er;
 	struct path *path;

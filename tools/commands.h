@@ -7,8 +7,11 @@ int cmd_convert(int argc, char **argv);
 int cmd_dump(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
+int cmd_prefetch_pull(int argc, char **argv);
+int cmd_prefetch_push(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_trace_record(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 
 #endif

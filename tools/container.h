@@ -44,6 +44,8 @@ struct container_hooks {
 	int (*looped)(void *arg, const struct loopdev *l, struct err *e);
 	/* the runtime has been started as @pid, a child of ours */
 	void (*started)(void *arg, pid_t pid);
+	/* we were told to end by @sig, which is passed on to the container */
+	void (*signalled)(void *arg, int sig);
 	/* descriptors to wait for besides ours: fill at most @room, lower @timeout_ms if need be */
 	size_t (*wait)(void *arg, struct pollfd *p, size_t room, int *timeout_ms);
 	/* after each wait; true: stop the container now (asked again until it has ended) */

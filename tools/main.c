@@ -19,8 +19,11 @@ static const struct entry commands[] = {
     {"mount", cmd_mount, "mount the root filesystem of an image, read-only"},
     {"umount", cmd_umount, "end a mount, or clean up after a crash"},
     {"status", cmd_status, "show what is mounted and what it has fetched"},
+    {"trace record", cmd_trace_record, "record what a start reads"},
     {"inspect", cmd_inspect, "show the layers of an image"},
     {"dump", cmd_dump, "write the merged device of an image to a file"},
+    {"prefetch push", cmd_prefetch_push, "put a prefetch list beside the image it is for"},
+    {"prefetch pull", cmd_prefetch_pull, "write the list beside an image to a file"},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -43,11 +43,13 @@ static void kill_container(const struct record *rec, struct supervision *s)
 
 /* A signal to us. From the terminal, the runtime had it as well, being in our process group. */
 static void pass_signal(const struct record *rec, struct supervision *s,
-			const struct signalfd_siginfo *info)
+			const struct signalfd_siginfo *info, const struct container_hooks *h)
 {
 	int sig = (int)info->ssi_signo;
 	bool stop = sig == SIGINT || sig == SIGTERM || sig == SIGHUP || sig == SIGQUIT;
 
+	if (stop && h && h->signalled)
+		h->signalled(h->arg, sig);
 	if (stop && ++s->stops > 1) {
 		kill_container(rec, s);
 		return;
@@ -121,7 +123,7 @@ static int supervise(const struct record *rec, struct supervision *s, int signal
 		}
 		if (read(signal_fd, &info, sizeof(info)) == sizeof(info) &&
 		    info.ssi_signo != SIGCHLD)
-			pass_signal(rec, s, &info);
+			pass_signal(rec, s, &info, h);
 	}
 }
 

@@ -69,17 +69,46 @@ bool imagefs_name_ok(const char *name, size_t len)
 
 /* --- ranges --- */
 
+static int by_offset(const void *a, const void *b)
+{
+	const struct range *x = a, *y = b;
+
+	return x->off < y->off ? -1 : x->off > y->off;
+}
+
+/* Ascending, and what touches becomes one. */
+static void tidy_ranges(struct imagefs_ranges *rs)
+{
+	size_t used = 0;
+
+	if (rs->count == 0)
+		return;
+	qsort(rs->r, rs->count, sizeof(*rs->r), by_offset);
+	for (size_t n = 1; n < rs->count; n++) {
+		struct range *last = &rs->r[used], *r = &rs->r[n];
+
+		if (r->off <= range_end(*last))
+			last->len = max_u64(range_end(*last), range_end(*r)) - last->off;
+		else
+			rs->r[++used] = *r;
+	}
+	rs->count = used + 1;
+}
+
 int imagefs_ranges_add(struct imagefs_ranges *rs, uint64_t off, uint64_t bytes, struct err *e)
 {
 	struct range *last = rs->count ? &rs->r[rs->count - 1] : NULL;
+	bool full = rs->count == rs->room;
 
 	if (bytes == 0)
 		return 0;
-	if (last && range_end(*last) == off) {
-		last->len += bytes;
+	if (last && last->off <= off && off <= range_end(*last)) {
+		last->len = max_u64(range_end(*last), off + bytes) - last->off;
 		return 0;
 	}
-	if (rs->count == rs->room) {
+	if (full)
+		tidy_ranges(rs);
+	if (rs->room == 0 || (full && rs->count * 2 >= rs->room)) {
 		size_t room = rs->room ? rs->room * 2 : 64;
 		struct range *r;
 
@@ -97,31 +126,17 @@ int imagefs_ranges_add(struct imagefs_ranges *rs, uint64_t off, uint64_t bytes, 
 	return 0;
 }
 
-static int by_offset(const void *a, const void *b)
-{
-	const struct range *x = a, *y = b;
-
-	return x->off < y->off ? -1 : x->off > y->off;
-}
-
 /* Ascending, fused, inside of the device. */
 static int tell_ranges(struct imagefs *fs, struct imagefs_ranges *rs, imagefs_range_fn *fn,
 		       void *arg)
 {
 	struct range all = range_of(0, imagefs_cache_bytes(fs->dev));
 
-	if (rs->count)
-		qsort(rs->r, rs->count, sizeof(*rs->r), by_offset);
-	for (size_t n = 0; n < rs->count;) {
-		struct range r = rs->r[n++];
-		int rc;
+	tidy_ranges(rs);
+	for (size_t n = 0; n < rs->count; n++) {
+		struct range r = range_clip(rs->r[n], all);
+		int rc = r.len ? fn(arg, r.off, r.len) : 0;
 
-		while (n < rs->count && rs->r[n].off <= range_end(r)) {
-			r.len = max_u64(range_end(r), range_end(rs->r[n])) - r.off;
-			n++;
-		}
-		r = range_clip(r, all);
-		rc = r.len ? fn(arg, r.off, r.len) : 0;
 		if (rc)
 			return rc;
 	}

@@ -335,6 +335,13 @@ int recorder_add_pid(struct recorder *r, pid_t pid, struct err *e)
 	return err;
 }
 
+bool recorder_following(const struct recorder *r)
+{
+	__u32 key;
+
+	return !bpf_map__get_next_key(r->bpf->maps.processes, NULL, &key, sizeof(key));
+}
+
 /* ---- events ---- */
 
 int recorder_fd(const struct recorder *r)

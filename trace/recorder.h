@@ -57,6 +57,7 @@ int recorder_add_device(struct recorder *r, uint32_t major, uint32_t minor, stru
 int recorder_add_cgroup(struct recorder *r, uint64_t cgroup_id, struct err *e);
 /* recorder_add_pid - with its descendants, now or later; the pid as the host has it */
 int recorder_add_pid(struct recorder *r, pid_t pid, struct err *e);
+bool recorder_following(const struct recorder *r); /* whether one of those processes lives */
 /*
  * recorder_await_cgroup - a cgroup that is made later and whose directory is called @name is
  * filtered for from its very first event

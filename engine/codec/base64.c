@@ -31,10 +31,12 @@ int base64_decode(const char *text, size_t len, char **ret, size_t *ret_bytes)
 	while (pad < 2 && pad < len && text[len - 1 - pad] == '=')
 		pad++;
 	/* OpenSSL lets white space at both ends pass */
-	if (len % 4 || len > MAX_BYTES || memchr(text, '=', len - pad) || strcspn(text, " \t\r\n") < len)
+	if (len % 4 || len > MAX_BYTES || memchr(text, '=', len - pad) ||
+	    strcspn(text, " \t\r\n") < len)
 		return -EBADMSG;
 	out = xmalloc_zero(1, len / 4 * 3 + 1);
-	if (len && EVP_DecodeBlock((unsigned char *)out, (const unsigned char *)text, (int)len) < 0) {
+	if (len &&
+	    EVP_DecodeBlock((unsigned char *)out, (const unsigned char *)text, (int)len) < 0) {
 		free(out);
 		return -EBADMSG;
 	}

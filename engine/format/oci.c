@@ -92,8 +92,7 @@ static int parse_data(const cJSON *j, struct oci_descriptor *d, struct err *e)
 	if (!cJSON_IsString(text))
 		return err_set(e, -EBADMSG, "\"data\" is not a string");
 	len = strlen(text->valuestring);
-	if (!d->digest || d->size > len ||
-	    base64_decode(text->valuestring, len, &data, &bytes) < 0)
+	if (!d->digest || d->size > len || base64_decode(text->valuestring, len, &data, &bytes) < 0)
 		return 0;
 	digest_of(data, bytes, digest);
 	if (bytes == d->size && strcmp(digest, d->digest) == 0)
@@ -114,7 +113,7 @@ static int parse_descriptor(const cJSON *j, struct oci_descriptor *d, struct err
 		return err_set(e, -EBADMSG, "not a descriptor");
 	if ((r = json_get_string(j, "mediaType", &d->media_type, e)) < 0 ||
 	    (r = json_get_digest(j, "digest", &d->digest, e)) < 0 ||
-	    (r = json_get_uint(j, "size", &size, e)) < 0 || 
+	    (r = json_get_uint(j, "size", &size, e)) < 0 ||
 	    (r = parse_annotations(j, false, &d->annotations, &d->annotation_count, e)) < 0 ||
 	    (r = json_get_string(j, "artifactType", &d->artifact_type, e)) < 0 ||
 	    (r = json_get_object(j, "platform", &platform, e)) < 0)

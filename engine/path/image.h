@@ -8,6 +8,7 @@
 #ifndef HS_PATH_IMAGE_H
 #define HS_PATH_IMAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,7 @@ struct layer {
 	struct lsmt_header header; /* the authoritative one: trailer, or header of a RW layer */
 	uint64_t segments;
 	bool enveloped;
+	bool hinted; /* opened by what the manifest says of it: its head was not looked at */
 };
 
 /* Stored bytes of one blob. */

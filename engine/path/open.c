@@ -62,10 +62,17 @@ static void wants_add(struct wants *w, struct blob *b, struct range r)
 	w->list[w->count++] = (struct reader_want){b, r};
 }
 
-/* Head and tail of a blob, or all of it when it is small. */
-static void want_ends(struct wants *w, struct blob *b)
+/* What opening takes of a blob: head and tail, or all of it when it is small, or as hinted. */
+static void want_ends(struct wants *w, const struct layer_spec *spec)
 {
+	struct blob *b = spec->blob;
 	struct range head = head_range(b), tail = tail_range(b);
+
+	if (spec->hints.open_bytes) {
+		wants_add(w, b,
+			  range_of(b->bytes - spec->hints.open_bytes, spec->hints.open_bytes));
+		return;
+	}
 
 	if (range_end(head) + WHOLE_GAP_BYTES >= tail.off) {
 		wants_add(w, b, range_of(0, b->bytes));
@@ -73,6 +80,17 @@ static void want_ends(struct wants *w, struct blob *b)
 		wants_add(w, b, head);
 		wants_add(w, b, tail);
 	}
+}
+
+/* The trailer of a ZFile, whose place is known. */
+static int open_trailer(struct reader *r, struct stream *s, struct err *e)
+{
+	uint8_t trailer[ZFILE_HEADER_BYTES];
+	int rc = reader_stored(r, s->blob,
+			       range_of(s->base + s->bytes - sizeof(trailer), sizeof(trailer)),
+			       trailer, e);
+
+	return rc ? rc : zfile_parse_trailer(trailer, s->bytes, &s->zinfo, e);
 }
 
 /* Envelope and, if there is one, the ZFile header: everything the head of the blob can tell. */
@@ -108,9 +126,21 @@ static int open_head(struct reader *r, struct layer *l, struct err *e)
 		return rc;
 	if (payload.len < 2 * ZFILE_HEADER_BYTES)
 		return err_set(e, -EBADMSG, "the ZFile is too short for its trailer");
-	rc = reader_stored(r, b, range_of(payload.off + payload.len - sizeof(zhead), sizeof(zhead)),
-			   zhead, e);
-	return rc ? rc : zfile_parse_trailer(zhead, payload.len, &s->zinfo, e);
+	return open_trailer(r, s, e);
+}
+
+/* The same from the hints of the manifest: the head is not looked at. */
+static int open_hinted(struct reader *r, struct layer *l, const struct layer_hints *h,
+		       struct err *e)
+{
+	struct stream *s = &l->main;
+
+	l->enveloped = h->payload.off > 0;
+	l->hinted = true;
+	s->base = h->payload.off;
+	s->bytes = h->payload.len;
+	s->kind = STREAM_ZFILE;
+	return open_trailer(r, s, e);
 }
 
 /* The jump table, which makes the layer's plain bytes addressable. */
@@ -168,8 +198,9 @@ static int open_index(struct reader *r, struct layer *l, struct lsmt_index *ret,
 	if (s->bytes < 2 * LSMT_HEADER_BYTES)
 		return err_set(e, -EBADMSG, "neither a ZFile nor an LSMT layer (%llu bytes)",
 			       (unsigned long long)s->bytes);
-	rc = reader_plain(r, s, range_of(0, sizeof(block)), block, e);
-	if (!rc)
+	/* the header says nothing that the trailer does not, and would be one more request */
+	rc = l->hinted ? 0 : reader_plain(r, s, range_of(0, sizeof(block)), block, e);
+	if (!rc && !l->hinted)
 		rc = lsmt_parse_header(block, &first, e);
 	if (!rc)
 		rc =
@@ -311,7 +342,7 @@ static void want_tables(struct image *i, struct wants *w)
 		struct range at;
 		uint64_t off;
 
-		if (i->layers[n].kind == LAYER_RW || s->kind != STREAM_ZFILE)
+		if (i->layers[n].kind == LAYER_RW || s->kind != STREAM_ZFILE || i->layers[n].hinted)
 			continue;
 		at = zfile_index_range(&s->zinfo);
 		at.off += s->base;
@@ -348,14 +379,16 @@ static int open_layers(struct reader *r, struct image *i, const struct layer_spe
 	int rc;
 
 	for (n = 0; n < i->layer_count; n++)
-		want_ends(&heads, specs[n].blob);
+		want_ends(&heads, &specs[n]);
 	note_opening(i, &heads);
 	rc = reader_fetch(r, heads.list, heads.count, e);
 	free(heads.list);
 	if (rc)
 		return rc;
 	for (n = 0; !rc && n < i->layer_count; n++) {
-		if (i->layers[n].kind != LAYER_RW)
+		if (specs[n].hints.open_bytes)
+			rc = open_hinted(r, &i->layers[n], &specs[n].hints, e);
+		else if (i->layers[n].kind != LAYER_RW)
 			rc = open_head(r, &i->layers[n], e);
 		if (rc)
 			return err_wrap(e, rc, "layer %zu (%s)", n, specs[n].blob->name);
@@ -469,7 +502,19 @@ static void keep_usage(struct image *i)
 	}
 }
 
-int image_open(struct reader *r, struct image *i, const struct layer_spec *specs, struct err *e)
+/* The hints led nowhere: without them. Returns whether there were any. */
+static bool drop_hints(struct layer_spec *specs, size_t count)
+{
+	bool any = false;
+
+	for (size_t n = 0; n < count; n++) {
+		any |= specs[n].hints.open_bytes != 0;
+		memset(&specs[n].hints, 0, sizeof(specs[n].hints));
+	}
+	return any;
+}
+
+int image_open(struct reader *r, struct image *i, struct layer_spec *specs, struct err *e)
 {
 	size_t count = i->layer_count;
 	int rc = 0;
@@ -483,6 +528,14 @@ int image_open(struct reader *r, struct image *i, const struct layer_spec *specs
 		set_layers(i, specs);
 		i->opening_count = 0;
 		rc = try_open(r, i, specs, e);
+		if (rc == -EBADMSG && drop_hints(specs, count)) {
+			log_warn("the manifest's layout annotations do not fit its layers: opening "
+				 "without them error=%s",
+				 e ? e->msg : "");
+			set_layers(i, specs);
+			i->opening_count = 0;
+			rc = try_open(r, i, specs, e);
+		}
 		/*
 		 * Perhaps the cache is corrupt, or a transfer was, and not the image: look at
 		 * fresh bytes once, and again as long as that leads to others that were cached.
@@ -491,7 +544,7 @@ int image_open(struct reader *r, struct image *i, const struct layer_spec *specs
 		if (rc != -EBADMSG || r->no_fetch || !r->looked_count || (tries && !r->from_cache))
 			break;
 		for (size_t n = 0; !tries && n < count; n++)
-			want_ends(&ends, specs[n].blob);
+			want_ends(&ends, &specs[n]);
 		reader_forget(r, ends.list, ends.count);
 		free(ends.list);
 	}

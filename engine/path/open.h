@@ -12,10 +12,22 @@
 #include <stdint.h>
 
 #include "image.h"
+#include "range.h"
 
 struct blob;
 struct err;
 struct reader;
+
+/*
+ * What the manifest says of a layer's blob, so that opening takes one read of its end. Believed as
+ * far as the bytes found there bear it out; else the layer is opened as if nothing had been said.
+ */
+struct layer_hints {
+	struct range
+	    payload;	     /* of the ZFile in the blob, behind the tar envelope; length 0: none */
+	uint64_t open_bytes; /* the last bytes of the blob: LSMT index, jump table, trailer */
+	uint64_t start_bytes; /* the same, and what every start reads; 0: not known */
+};
 
 /* One stack element to open. Blobs are taken over by image_new(). */
 struct layer_spec {
@@ -24,7 +36,8 @@ struct layer_spec {
 	struct blob *target; /* WARP: the original layer as stored */
 	uint8_t *gzip_index; /* WARP over gzip: gzip.meta, owned by the caller; else NULL */
 	size_t gzip_index_bytes;
-	struct blob *rw_index; /* RW append mode: the index file */
+	struct blob *rw_index;	  /* RW append mode: the index file */
+	struct layer_hints hints; /* LSMT in a registry or OCI directory */
 };
 
 /*
@@ -35,10 +48,10 @@ struct image *image_new(const struct layer_spec *specs, size_t count);
 
 /*
  * image_open - open all layers of @i, bottom first; @specs as for image_new()
- * Corrupt bytes that came from the cache are fetched once more before the open fails.
- * Returns 0, -EBADMSG corrupt or not a layer (the message names it), -EOPNOTSUPP, -EIO, -ETIMEDOUT,
- * -EACCES, -ENOENT; on failure @i can only be freed.
+ * Hints that prove wrong are cleared. Corrupt bytes that came from the cache are fetched once more
+ * before the open fails. Returns 0, -EBADMSG corrupt or not a layer (the message names it),
+ * -EOPNOTSUPP, -EIO, -ETIMEDOUT, -EACCES, -ENOENT; on failure @i can only be freed.
  */
-int image_open(struct reader *r, struct image *i, const struct layer_spec *specs, struct err *e);
+int image_open(struct reader *r, struct image *i, struct layer_spec *specs, struct err *e);
 
 #endif

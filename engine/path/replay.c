@@ -106,8 +106,11 @@ static uint64_t window_bytes(const struct replay *r)
 	if (r->path->demand_flights)
 		window /= 4;
 	if (window < REPLAY_WINDOW_MIN)
-		return REPLAY_WINDOW_MIN;
-	return window > REPLAY_WINDOW_MAX ? REPLAY_WINDOW_MAX : (uint64_t)window;
+		window = REPLAY_WINDOW_MIN;
+	if (window > REPLAY_WINDOW_MAX)
+		window = REPLAY_WINDOW_MAX;
+	/* most buffers are for those who wait */
+	return min_u64((uint64_t)window, r->path->opt.memory_bytes / 8 + 1);
 }
 
 /* --- what is next --------------------------------------------------------------------------- */
@@ -154,6 +157,10 @@ static bool start_next(struct replay *r)
 		return false;
 	if (p->stopping) {
 		finish(r, REPLAY_STOPPED);
+		return false;
+	}
+	if (r->budget_bytes && r->fetched_bytes + r->in_flight_bytes >= r->budget_bytes) {
+		finish(r, REPLAY_OVER_BUDGET);
 		return false;
 	}
 	b = r->items[r->next].blob;
@@ -208,8 +215,6 @@ static void replay_step(struct task *t)
 		if (rf->flight && rf->flight->state > FLIGHT_FETCHING)
 			take_landed(r, rf);
 	}
-	if (r->budget_bytes && r->fetched_bytes + r->in_flight_bytes >= r->budget_bytes)
-		finish(r, REPLAY_OVER_BUDGET);
 	while (start_next(r))
 		;
 }

@@ -37,6 +37,7 @@ struct resolved {
 	struct store *store; /* NULL for a config.v1.json */
 	char digest[72];     /* of the manifest; "" for a config.v1.json */
 	char *config_digest; /* NULL for a config.v1.json */
+	char *config;	     /* the image config, when the manifest brought it along; or NULL */
 	bool blobs_taken;    /* set when image_open() was called */
 	bool remote;	     /* @store is a registry: asking it is what --pull is about */
 	bool warmed;	     /* connections to it have been opened ahead */

@@ -177,8 +177,7 @@ static int search_list(const struct search *f, const char *json, size_t len, str
 	if (rc)
 		return err_wrap(e, rc, "list of referrers");
 	rc = -ENOENT;
-	while (count < REFERRERS_MAX_TRIED &&
-	       (d = newest(f, x, tried, count, &tried[count]))) {
+	while (count < REFERRERS_MAX_TRIED && (d = newest(f, x, tried, count, &tried[count]))) {
 		struct err why = {0};
 		int r;
 

@@ -59,8 +59,8 @@ int referrers_find(struct store *s, const char *subject, const char *type, const
  * A list under the fallback tag is changed by reading, writing and looking again, since nothing
  * locks a tag: of several writers none is lost unless one sleeps between its reading and writing
  * for longer than others look again. Entries of others are kept as they are.
- * Returns 0, -EINVAL, -ENOSPC the list is full, -EBADMSG the tag names no index, -EAGAIN others kept
- * overwriting the list, or an error of the store.
+ * Returns 0, -EINVAL, -ENOSPC the list is full, -EBADMSG the tag names no index, -EAGAIN others
+ * kept overwriting the list, or an error of the store.
  */
 int referrers_attach(struct store *s, const struct store_manifest *subject, const char *type,
 		     const struct referrer_part *parts, size_t count, bool keep,

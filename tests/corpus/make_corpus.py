@@ -5,11 +5,15 @@
 Run in tests/corpus; the results are kept in version control, so this is needed only when a
 target's input changes. Each corpus has good inputs and at least one that must be refused.
 """
+import base64
 import glob
 import gzip
 import hashlib
+import json
 import os
 import struct
+import subprocess
+import tempfile
 import zlib
 
 GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../golden/vectors")
@@ -122,6 +126,14 @@ def spans():
     put("inflate", "refused", bytes([0, 0, 0xFF, 0x0F, 0]) + b"\xff" * 50)
 
 
+def own_files():
+    here = os.path.join(GOLDEN, "../files")
+    for name in sorted(os.listdir(here)):
+        if name.endswith(".bin"):
+            with open(os.path.join(here, name), "rb") as f:
+                put("trace" if name.startswith("trace") else "prefetch_list", name[:-4], f.read())
+
+
 def documents():
     for path in sorted(glob.glob(GOLDEN + "/cfg/*.json")):
         name = os.path.basename(path).replace(".config.v1.json", "")
@@ -147,6 +159,84 @@ def documents():
     put("oci", "schema1", b'{"schemaVersion":1,"fsLayers":[]}')
     put("oci", "both", ('{"schemaVersion":2,"manifests":[],"layers":[],"config":%s}'
                         % (desc % ("t", ""))).encode())
+    referrers()
+
+
+def referrers():
+    """An artifact that refers to an image, and the list under a fallback tag that has it inline."""
+    def described(kind, data, inline, **more):
+        d = {"mediaType": kind, "digest": "sha256:" + hashlib.sha256(data).hexdigest(),
+             "size": len(data)}
+        if inline:
+            d["data"] = base64.b64encode(data).decode()
+        return dict(d, **more)
+
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    notes = {"org.opencontainers.image.created": "2024-05-06T07:08:09.123Z"}
+    list_type = "application/vnd.headstart.prefetch.list.v1"
+    part = "application/vnd.headstart.prefetch.%s.v1"
+    artifact = {
+        "schemaVersion": 2, "mediaType": kind, "artifactType": list_type,
+        "config": described("application/vnd.oci.empty.v1+json", b"{}", True),
+        "layers": [described(part % "ranges", b"the ranges", True),
+                   described(part % "files", b"the files", False)],
+        "subject": described(kind, b"the image", False), "annotations": notes}
+    data = json.dumps(artifact, separators=(",", ":")).encode()
+    put("oci", "artifact", data)
+    lie = described(kind, data, True, artifactType=list_type, annotations=notes)
+    lie["digest"] = "sha256:" + hashlib.sha256(b"something else").hexdigest()
+    index = {
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [described(kind, data, True, artifactType=list_type, annotations=notes), lie,
+                      {"mediaType": "x/y", "digest": "sha512:00", "size": 1}]}
+    put("oci", "referrers", json.dumps(index, separators=(",", ":")).encode())
+
+
+def file_systems():
+    """Small images of both file systems; needs e2fsprogs and erofs-utils."""
+    uuid = "00112233-4455-6677-8899-aabbccddeeff"
+    env = dict(os.environ, E2FSPROGS_FAKE_TIME="1", SOURCE_DATE_EPOCH="1")
+    with tempfile.TemporaryDirectory() as top:
+        tree = os.path.join(top, "tree")
+        os.makedirs(os.path.join(tree, "d/e"))
+        for name, data in (("d/small", b"x" * 40), ("d/e/file", bytes(range(250)) * 20),
+                           ("tail", b"tail" * 300)):
+            with open(os.path.join(tree, name), "wb") as f:
+                f.write(data)
+        with open(os.path.join(tree, "holes"), "wb") as f:
+            for n in range(6):
+                f.seek(n * 8192)
+                f.write(b"h" * 1024)
+        os.symlink("d/e/../small", os.path.join(tree, "link"))
+        os.symlink("/" + "l" * 150, os.path.join(tree, "d/long"))
+        os.link(os.path.join(tree, "tail"), os.path.join(tree, "d/hard"))
+        for root, dirs, files in os.walk(tree):
+            for name in dirs + files:
+                os.utime(os.path.join(root, name), (1, 1), follow_symlinks=False)
+        image = os.path.join(top, "image")
+        for name, how in (
+                ("ext4", "-t ext4 -O ^has_journal,^metadata_csum,^resize_inode"),
+                ("ext4-csum", "-t ext4 -O ^has_journal,^resize_inode"),
+                ("ext4-inline", "-t ext4 -O ^has_journal,^metadata_csum,^resize_inode,inline_data"),
+                ("ext2", "-t ext2 -O ^resize_inode")):
+            subprocess.run(["mke2fs", "-q", "-F", "-b", "1024", "-N", "24", "-I", "256", "-U",
+                            uuid, "-E", "hash_seed=" + uuid] + how.split() +
+                           ["-d", tree, image, "96k"], check=True, env=env)
+            with open(image, "rb") as f:
+                data = f.read()
+            put("imagefs", name, data)
+            os.unlink(image)
+        put("imagefs", "ext2-cut", data[:40000])
+        for name, how in (("erofs", ""), ("erofs-plain", "-Enoinline_data,force-inode-extended"),
+                          ("erofs-chunks", "--chunksize=4096"), ("erofs-lz4", "-zlz4")):
+            subprocess.run(["mkfs.erofs", "--quiet", "-T1", "-U", uuid, "--all-root"] +
+                           how.split() + [image, tree], check=True, env=env,
+                           stdout=subprocess.DEVNULL)
+            with open(image, "rb") as f:
+                data = f.read()
+            put("imagefs", name, data)
+            os.unlink(image)
+        put("imagefs", "erofs-cut", data[:3000])
 
 
 if __name__ == "__main__":
@@ -156,4 +246,6 @@ if __name__ == "__main__":
     gzidxs()
     gzips()
     spans()
+    own_files()
     documents()
+    file_systems()

@@ -3,12 +3,25 @@
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "digest.h"
 #include "err.h"
 #include "oci.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Inline content is there only when it is what the descriptor says. */
+static void check_descriptor(const struct oci_descriptor *d)
+{
+	char digest[DIGEST_TEXT_BYTES];
+
+	assert(digest_valid(d->digest) && d->media_type);
+	if (!d->data)
+		return;
+	digest_of(d->data, (size_t)d->size, digest);
+	assert(strcmp(digest, d->digest) == 0 && d->data[d->size] == '\0');
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -24,9 +37,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		assert(oci_kind_of(json, size, &kind, NULL) == 0 && kind == OCI_KIND_MANIFEST);
 		assert(m->layer_count <= OCI_MAX_LAYERS && digest_valid(m->config.digest));
 		for (size_t n = 0; n < m->layer_count; n++) {
-			assert(digest_valid(m->layers[n].digest) && m->layers[n].media_type);
+			check_descriptor(&m->layers[n]);
 			(void)oci_annotation(&m->layers[n], "x"); /* must only not crash */
 		}
+		check_descriptor(&m->config);
+		if (m->subject.digest)
+			check_descriptor(&m->subject);
+		(void)oci_manifest_annotation(m, "x"); /* must only not crash */
 		oci_manifest_free(m);
 	} else {
 		assert(e.msg[0]);
@@ -36,6 +53,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		oci_platform_host(&want);
 		(void)oci_index_pick(i, &want); /* must only not crash */
 		oci_platform_done(&want);
+		oci_index_free(i);
+	}
+	if (oci_referrers_parse(json, size, &i, NULL) == 0) {
+		assert(i->manifest_count <= OCI_MAX_MANIFESTS);
+		for (size_t n = 0; n < i->manifest_count; n++) {
+			const struct oci_descriptor *d = &i->manifests[n];
+
+			check_descriptor(d);
+			/* an artifact inline in its list */
+			if (d->data && oci_manifest_parse(d->data, (size_t)d->size, &m, NULL) == 0)
+				oci_manifest_free(m);
+		}
 		oci_index_free(i);
 	}
 	if (oci_config_parse(json, size, &c, NULL) == 0) {

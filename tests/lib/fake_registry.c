@@ -130,6 +130,14 @@ void fake_blob(const struct fake *f, const void *p, size_t len, char ret_digest[
 	free(d);
 }
 
+void fake_manifest(const struct fake *f, const char *repo, const char *ref, const char *json)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "/_manifest?repo=%s&ref=%s", repo, ref);
+	free(ask(f, path, "PUT", json, strlen(json)));
+}
+
 char *fake_stats(const struct fake *f)
 {
 	return ask(f, "/_stats", NULL, NULL, 0);

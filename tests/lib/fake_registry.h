@@ -22,6 +22,9 @@ void fake_post(const struct fake *f, const char *path, const char *json);
 /* fake_blob - store a blob, get its digest */
 void fake_blob(const struct fake *f, const void *p, size_t len, char ret_digest[static 72]);
 
+/* fake_manifest - store @json under a tag or digest of a repository, whatever it is */
+void fake_manifest(const struct fake *f, const char *repo, const char *ref, const char *json);
+
 /* fake_stats - the JSON of /_stats; caller frees */
 char *fake_stats(const struct fake *f);
 

@@ -23,6 +23,7 @@ Options
   --rate BYTES         bytes per second per connection                     [unlimited]
   --ignore-range       answer 200 with everything to ranged requests
   --no-whole-put       refuse monolithic PUT of blobs with 405
+  --referrers          have the referrers API of OCI 1.1 and answer pushes with OCI-Subject
   --no-stdin           do not watch standard input
 
 Both ports answer
@@ -31,9 +32,10 @@ Both ports answer
   POST /_restart       as new: also options, blobs, manifests, tokens and signed URLs
   POST /_fault         body: JSON list of faults, appended
   POST /_config        body: JSON object; sets options by name (auth, redirect, token_life,
-                       signed_life, latency_ms, rate, ignore_range, no_whole_put, user,
+                       signed_life, latency_ms, rate, ignore_range, no_whole_put, user, referrers,
                        revoke: true forgets all tokens, expire_urls: true all signed URLs)
   PUT  /_blob          store the body as a blob; answers its digest
+  PUT  /_manifest?ref=REF&repo=NAME   store the body as it is, whatever it is
 
 A fault is {"match": REGEX, "method": "GET", "count": 1, "skip": 0, "on": "registry", "kind": K, ...}.
 It hits the next `count` requests whose path matches, after letting `skip` pass. `on` is registry,
@@ -492,15 +494,45 @@ def make_handler(state, where):
         def manifest_put(self, repo, ref, body):
             digest = "sha256:" + hashlib.sha256(body).hexdigest()
             kind = self.headers.get("Content-Type", "")
-            if kind not in MANIFEST_TYPES or (ref.startswith("sha256:") and ref != digest):
+            if (kind not in MANIFEST_TYPES or len(body) > 4 << 20
+                    or (ref.startswith("sha256:") and ref != digest)):
                 self.error(400, "MANIFEST_INVALID")
                 return
+            headers = {"Docker-Content-Digest": digest,
+                       "Location": f"/v2/{repo}/manifests/{digest}"}
+            subject = json.loads(body).get("subject")
+            if subject and state.args.referrers:
+                headers["OCI-Subject"] = subject["digest"]
             with state.lock:
                 state.manifests[(repo, ref)] = (kind, body)
                 state.manifests[(repo, digest)] = (kind, body)
             state.count("manifests_put")
-            self.answer(201, b"", {"Docker-Content-Digest": digest,
-                                   "Location": f"/v2/{repo}/manifests/{digest}"})
+            self.answer(201, b"", headers)
+
+        def referrers(self, repo, digest, query, fault):
+            if not state.args.referrers:
+                self.answer(404, b"404 page not found\n", {"Content-Type": "text/plain"})
+                return
+            found = []
+            with state.lock:
+                known = sorted(state.manifests.items())
+            for (name, ref), (kind, data) in known:
+                doc = json.loads(data)
+                if (name != repo or not ref.startswith("sha256:")
+                        or doc.get("subject", {}).get("digest") != digest):
+                    continue
+                if doc.get("artifactType") not in query.get("artifactType",
+                                                            [doc.get("artifactType")]):
+                    continue
+                found.append({"mediaType": kind, "digest": ref, "size": len(data),
+                              "artifactType": doc.get("artifactType"),
+                              "annotations": doc.get("annotations", {})})
+            body = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST_TYPES[1],
+                               "manifests": found}).encode()
+            headers = {"Content-Type": MANIFEST_TYPES[1], "Content-Length": str(len(body))}
+            if fault and self.apply_fault(fault, body, headers):
+                return
+            self.answer(200, body, headers)
 
         def tags(self, repo, query):
             names = {r for (name, r) in state.manifests if name == repo and ":" not in r}
@@ -551,6 +583,13 @@ def make_handler(state, where):
                         state.signed.clear()
                     else:
                         setattr(state.args, k, v)
+                data = b"{}"
+            elif url.path == "/_manifest":
+                query = urllib.parse.parse_qs(url.query)
+                doc = json.loads(body)
+                with state.lock:
+                    state.manifests[(query["repo"][0], query["ref"][0])] = (
+                        doc.get("mediaType", MANIFEST_TYPES[0]), body)
                 data = b"{}"
             else:
                 data = state.put_blob(body).encode()
@@ -603,7 +642,7 @@ def make_handler(state, where):
                     self.answer(200, b"{}")
                 return
             m = re.fullmatch(
-                r"/v2/(.+?)/(?:(blobs/uploads)/([^/]*)|(blobs|manifests|tags)/([^/]+))", url.path)
+                r"/v2/(.+?)/(?:(blobs/uploads)/([^/]*)|(blobs|manifests|tags|referrers)/([^/]+))", url.path)
             if not m:
                 self.error(404, "NAME_UNKNOWN")
                 return
@@ -619,6 +658,8 @@ def make_handler(state, where):
                     self.uploads(repo, query, body)
             elif m[4] == "blobs":
                 self.blob_get(repo, m[5], fault)
+            elif m[4] == "referrers":
+                self.referrers(repo, m[5], query, fault)
             elif m[4] == "tags":
                 self.tags(repo, query)
             elif self.command == "PUT":
@@ -665,6 +706,7 @@ def main():
     p.add_argument("--rate", type=int, default=0)
     p.add_argument("--ignore-range", action="store_true")
     p.add_argument("--no-whole-put", action="store_true")
+    p.add_argument("--referrers", action="store_true")
     p.add_argument("--no-stdin", action="store_true")
     args = p.parse_args()
 

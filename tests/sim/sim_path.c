@@ -5,7 +5,8 @@
  * An image of random layers (raw, ZFile, gzip; local and remote) is read by many requests at once
  * while the world reorders, cuts transfers short, interrupts, fails the Nth operation or fetch,
  * delivers corrupt bytes, or stops at any step. Always: right bytes or an error, every request
- * ends, nothing is left over (the frees assert it), and no byte is on its way twice.
+ * ends, nothing is left over (the frees assert it), and no byte is on its way twice. The same with
+ * a replay and with reading around beside the readers.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,17 +33,20 @@
 #include "log.h"
 #include "loop.h"
 #include "path.h"
+#include "replay.h"
 #include "request.h"
 #include "sim.h"
 #include "sim_cache_blob.h"
 #include "source.h"
 #include "text.h"
+#include "usage.h"
 
 #define DEVICE_BYTES (512u << 10)
 #define LAYERS	     4
 #define SEGMENTS     16
 #define REQUESTS     24
 #define MAX_PARALLEL 12
+#define RANGES	     40
 
 enum corrupt { CORRUPT_NO, CORRUPT_ONCE, CORRUPT_ALWAYS };
 
@@ -53,6 +57,8 @@ struct faults {
 	uint64_t stop_at_turn; /* 0: never */
 	bool tiny_memory;
 	bool cache_refuses; /* no byte is ever stored */
+	bool replay;	    /* random ranges are prefetched meanwhile */
+	bool around;	    /* what follows a miss is fetched, too */
 };
 
 /* --- a simulated source ----------------------------------------------------------------- */
@@ -78,6 +84,7 @@ static struct world {
 	struct faults faults;
 	struct loop *loop;
 	struct path *path;
+	struct replay *replay;
 	uint64_t fetches;
 	uint64_t overlaps; /* live fetches that shared bytes */
 	uint8_t *dev;	   /* truth */
@@ -331,6 +338,22 @@ static void make_layer(unsigned int n, struct lsmt_index *index)
 	w.image.blobs[w.image.blob_count++] = l->main.blob;
 }
 
+static void add_random_ranges(void)
+{
+	struct replay_item items[RANGES];
+
+	for (int n = 0; n < RANGES; n++) {
+		struct blob *b = w.image.blobs[rnd(LAYERS)];
+		uint64_t off = rnd(b->bytes);
+
+		items[n] = (struct replay_item){
+		    b, range_of(off, min_u64(1 + rnd(rnd(4) ? 9000 : 200000), b->bytes - off))};
+	}
+	w.replay = replay_new(w.path);
+	replay_add(w.replay, items, RANGES / 2);
+	replay_add(w.replay, items + RANGES / 2, RANGES - RANGES / 2);
+}
+
 static void world_new(const struct faults *f)
 {
 	struct lsmt_index indexes[LAYERS] = {0};
@@ -358,12 +381,19 @@ static void world_new(const struct faults *f)
 	o.pieces = f->tiny_memory ? 3 : 64;
 	if (f->tiny_memory)
 		o.memory_bytes = 1;
+	if (f->around)
+		o.read_around_bytes = 20000;
 	assert_int_equal(path_new(w.loop, &o, &w.path, &e), 0);
+	for (unsigned int n = 0; n < LAYERS; n++)
+		w.image.layers[n].main.usage = usage_new(&w.image.layers[n].main);
+	if (f->replay)
+		add_random_ranges();
 }
 
 static void world_free(void)
 {
 	assert_true(path_idle(w.path));
+	replay_free(w.replay);
 	for (unsigned int n = 0; n < LAYERS; n++) {
 		struct stream *s = &w.image.layers[n].main;
 
@@ -419,12 +449,16 @@ static void start_request(int slot)
 static bool settled(void *arg)
 {
 	(void)arg;
+	if (w.replay && (w.replay->end == REPLAY_RUNNING || !replay_idle(w.replay)))
+		return false;
 	return w.ended == w.started && path_idle(w.path);
 }
 
 static void stop_everything(void)
 {
 	path_stop(w.path);
+	if (w.replay)
+		replay_stop(w.replay);
 	for (size_t n = 0; n < w.image.blob_count; n++)
 		flight_cancel_all(w.image.blobs[n]);
 }
@@ -478,6 +512,8 @@ static void test_reordered(void **state)
 
 		f.tiny_memory = seed % 3 == 0;
 		f.cache_refuses = seed % 5 == 0;
+		f.replay = seed % 2 == 0;
+		f.around = seed % 4 == 1;
 		run(&f);
 		assert_int_equal(w.failed + w.cancelled, 0);
 		assert_int_equal(w.overlaps, 0);
@@ -517,6 +553,7 @@ static void test_fail_every_fetch(void **state)
 	for (uint64_t seed = 200; seed < 202; seed++) {
 		struct faults f = faults_of(seed);
 
+		f.replay = f.around = seed % 2;
 		run(&f);
 		fetches = w.fetches;
 		world_free();
@@ -568,6 +605,7 @@ static void test_stop_at_every_step(void **state)
 		struct faults f = faults_of(seed);
 
 		f.tiny_memory = seed % 2;
+		f.replay = f.around = true;
 		turns = run(&f);
 		world_free();
 		for (uint64_t n = 1; n <= turns; n++) {
@@ -576,6 +614,79 @@ static void test_stop_at_every_step(void **state)
 			world_free();
 		}
 	}
+}
+
+/* Nobody reads: all of it comes, once, in the order of the list, never more than a window of it. */
+static void test_replay_brings_all(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 600; seed < 620; seed++) {
+		struct faults f = faults_of(seed);
+		uint64_t most = 0;
+
+		f.replay = true;
+		world_new(&f);
+		while (!settled(NULL)) {
+			loop_turn(w.loop, true);
+			most = max_u64(most, w.replay->in_flight_bytes);
+		}
+		assert_int_equal(w.replay->end, REPLAY_COMPLETE);
+		assert_int_equal(w.overlaps, 0);
+		assert_int_equal(w.replay->failed_fetches, 0);
+		assert_true(most <= REPLAY_WINDOW_FIRST + 65536);
+		for (size_t n = 0; n < w.replay->count; n++)
+			assert_true(
+			    cache_has(w.replay->items[n].blob->cache, w.replay->items[n].range));
+		assert_true(w.replay->fetched_bytes > 0);
+		assert_int_equal(replay_used_bytes(w.replay, &w.image), 0);
+		world_free();
+	}
+}
+
+/* What it brought is used when all of the device is read, and nothing is fetched twice. */
+static void test_replay_is_used(void **state)
+{
+	struct faults f = faults_of(700);
+	uint64_t used;
+
+	(void)state;
+	f.replay = true;
+	world_new(&f);
+	assert_true(sim_run(w.loop, settled, NULL));
+	for (uint64_t off = 0; off < DEVICE_BYTES; off += 65536) {
+		struct request *r = xmalloc_zero(1, sizeof(*r));
+
+		r->image = &w.image;
+		r->range = range_of(off, 65536);
+		r->buf = malloc(65536);
+		assert_non_null(r->buf);
+		r->done = request_done;
+		r->prio = PRIO_DEMAND;
+		w.started++;
+		request_start(w.path, r);
+	}
+	assert_true(sim_run(w.loop, settled, NULL));
+	assert_int_equal(w.wrong + w.failed, 0);
+	used = replay_used_bytes(w.replay, &w.image);
+	assert_true(used > 0 && used <= w.replay->fetched_bytes);
+	assert_true(w.path->stats.asked_local_bytes > 0);
+	assert_true(w.path->stats.asked_local_bytes <= w.path->stats.asked_bytes);
+	world_free();
+}
+
+static void test_replay_keeps_its_budget(void **state)
+{
+	struct faults f = faults_of(800);
+
+	(void)state;
+	f.replay = true;
+	world_new(&f);
+	w.replay->budget_bytes = 100000;
+	assert_true(sim_run(w.loop, settled, NULL));
+	assert_int_equal(w.replay->end, REPLAY_OVER_BUDGET);
+	/* one flight may go over it */
+	assert_true(w.replay->fetched_bytes <= 100000 + 65536);
+	world_free();
 }
 
 int main(void)
@@ -587,6 +698,9 @@ int main(void)
 	    cmocka_unit_test(test_corrupt_once_is_healed),
 	    cmocka_unit_test(test_corrupt_always_is_an_error),
 	    cmocka_unit_test(test_stop_at_every_step),
+	    cmocka_unit_test(test_replay_brings_all),
+	    cmocka_unit_test(test_replay_is_used),
+	    cmocka_unit_test(test_replay_keeps_its_budget),
 	};
 	int null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 

@@ -13,6 +13,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include "base64.h"
 #include "codec.h"
 #include "crc32c.h"
 #include "digest.h"
@@ -315,14 +316,42 @@ static void test_unpack_golden(void **state)
 	free(plain);
 }
 
+static void test_base64(void **state)
+{
+	static const char *const bad[] = {
+	    "YQ", "YQ=", "Y===", "=YQ=", "YQ==YQ==", " YQ==", "YQ=\n", "Y Q=", "Y*==", "YQ==\n"};
+	char bytes[300], *text, *back;
+	size_t len;
+
+	(void)state;
+	for (size_t n = 0; n < sizeof(bytes); n++) {
+		bytes[n] = (char)(n * 7);
+		text = base64_encode(bytes, n);
+		assert_int_equal(strlen(text), base64_text_bytes(n));
+		assert_int_equal(base64_decode(text, strlen(text), &back, &len), 0);
+		assert_int_equal(len, n);
+		assert_memory_equal(back, bytes, n);
+		free(back);
+		free(text);
+	}
+	for (size_t n = 0; n < sizeof(bad) / sizeof(bad[0]); n++)
+		assert_int_equal(base64_decode(bad[n], strlen(bad[n]), &back, &len), -EBADMSG);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_crc_golden),	    cmocka_unit_test(test_digest),
-	    cmocka_unit_test(test_codec_round),	    cmocka_unit_test(test_codec_deterministic),
-	    cmocka_unit_test(test_codec_names),	    cmocka_unit_test(test_unpack_gzip),
-	    cmocka_unit_test(test_unpack_zstd),	    cmocka_unit_test(test_unpack_plain),
-	    cmocka_unit_test(test_inflate_members), cmocka_unit_test(test_unpack_golden),
+	    cmocka_unit_test(test_base64),
+	    cmocka_unit_test(test_crc_golden),
+	    cmocka_unit_test(test_digest),
+	    cmocka_unit_test(test_codec_round),
+	    cmocka_unit_test(test_codec_deterministic),
+	    cmocka_unit_test(test_codec_names),
+	    cmocka_unit_test(test_unpack_gzip),
+	    cmocka_unit_test(test_unpack_zstd),
+	    cmocka_unit_test(test_unpack_plain),
+	    cmocka_unit_test(test_inflate_members),
+	    cmocka_unit_test(test_unpack_golden),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,6 +18,7 @@
 #include "image_config.h"
 #include "obd_trace.h"
 #include "oci.h"
+#include "text.h"
 
 #define D1	       "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 #define D2	       "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -245,6 +246,82 @@ static void test_index(void **state)
 	assert_int_equal(oci_index_parse(MANIFEST, strlen(MANIFEST), &i, NULL), -EBADMSG);
 }
 
+/* tests/corpus/oci: an artifact, and a list of referrers with one right entry of three. */
+static void test_referrers(void **state)
+{
+	static const char dir[] = HS_SOURCE_DIR "/tests/corpus/oci/";
+	struct oci_manifest *m;
+	struct oci_index *i;
+	char path[256], *json, *inside;
+	size_t len;
+
+	(void)state;
+	(void)snprintf(path, sizeof(path), "%sreferrers", dir); /* fits or is not found */
+	assert_int_equal(text_read_file(path, 65536, &json, &len, NULL), 0);
+	assert_int_equal(oci_index_parse(json, len, &i, NULL), -EBADMSG);
+	assert_int_equal(oci_referrers_parse(json, len, &i, NULL), 0);
+	assert_int_equal(i->manifest_count, 2);
+	assert_string_equal(i->manifests[0].artifact_type,
+			    "application/vnd.headstart.prefetch.list.v1");
+	assert_non_null(i->manifests[0].data);
+	assert_null(i->manifests[1].data); /* of another digest */
+	inside = text_dup(i->manifests[0].data);
+	oci_index_free(i);
+	free(json);
+
+	(void)snprintf(path, sizeof(path), "%sartifact", dir); /* fits or is not found */
+	assert_int_equal(text_read_file(path, 65536, &json, &len, NULL), 0);
+	assert_string_equal(json, inside);
+	free(inside);
+	assert_int_equal(oci_manifest_parse(json, len, &m, NULL), 0);
+	assert_string_equal(m->artifact_type, "application/vnd.headstart.prefetch.list.v1");
+	assert_string_equal(oci_manifest_annotation(m, OCI_ANNOTATION_CREATED),
+			    "2024-05-06T07:08:09.123Z");
+	assert_null(oci_manifest_annotation(m, "x"));
+	assert_non_null(m->subject.digest);
+	assert_string_equal(m->config.data, "{}");
+	assert_int_equal(m->layer_count, 2);
+	assert_string_equal(m->layers[0].data, "the ranges");
+	assert_null(m->layers[1].data);
+	oci_manifest_free(m);
+	free(json);
+}
+
+/* What an image may carry without being one that is refused. */
+static void test_odd_members(void **state)
+{
+	static const char *const odd[] = {
+	    "\"subject\":{\"mediaType\":\"t\",\"digest\":\"sha512:0\",\"size\":1}",
+	    "\"subject\":null",
+	    "\"annotations\":{\"a\":1,\"b\":\"c\"}",
+	};
+	static const char *const bad[] = {
+	    "\"subject\":7",
+	    "\"annotations\":[]",
+	    "\"artifactType\":{}",
+	    "\"config\":{\"mediaType\":\"t\",\"digest\":\"" D1 "\",\"size\":1,\"data\":[]}",
+	};
+	struct oci_manifest *m;
+	char *json;
+
+	(void)state;
+	for (size_t n = 0; n < sizeof(odd) / sizeof(odd[0]); n++) {
+		json = text_printf("{\"schemaVersion\":2,\"config\":" DESC("t", D1) ",\"layers\":"
+										    "[],%s}",
+				   odd[n]);
+		assert_int_equal(oci_manifest_parse(json, strlen(json), &m, NULL), 0);
+		assert_null(m->subject.digest);
+		oci_manifest_free(m);
+		free(json);
+	}
+	for (size_t n = 0; n < sizeof(bad) / sizeof(bad[0]); n++) {
+		json = text_printf("{\"schemaVersion\":2,%s%s,\"layers\":[]}", bad[n],
+				   n < 3 ? ",\"config\":" DESC("t", D1) : "");
+		assert_int_equal(oci_manifest_parse(json, strlen(json), &m, NULL), -EBADMSG);
+		free(json);
+	}
+}
+
 static void test_platform(void **state)
 {
 	static const char *const bad[] = {"",	     "linux", "linux/", "/amd64",
@@ -431,6 +508,8 @@ int main(void)
 	    cmocka_unit_test(test_manifest),
 	    cmocka_unit_test(test_manifest_refused),
 	    cmocka_unit_test(test_index),
+	    cmocka_unit_test(test_referrers),
+	    cmocka_unit_test(test_odd_members),
 	    cmocka_unit_test(test_platform),
 	    cmocka_unit_test(test_image_config),
 	    cmocka_unit_test(test_trace),

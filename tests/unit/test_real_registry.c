@@ -25,6 +25,7 @@
 #include "log.h"
 #include "net.h"
 #include "oci.h"
+#include "referrers.h"
 #include "store.h"
 
 /* bcrypt of "secret", cost 5 */
@@ -184,6 +185,51 @@ static void test_push_pull(void **state)
 	net_free(n);
 }
 
+/* It has no referrers API: the list is under the fallback tag, up to what it takes of a manifest.
+ */
+static void test_artifacts(void **state)
+{
+	static const size_t sizes[] = {100, 2000000, 3100000, BYTES};
+	struct net *n;
+	struct store *s = open_store("user:secret", "a/b", &n);
+	struct store_manifest subject, again;
+	struct err e = {0};
+	char d[72], other[72];
+
+	(void)state;
+	assert_int_equal(store_get_manifest(s, "1", &subject, &e), 0);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct referrer_part part = {"test/part", data, sizes[i]};
+		struct referrer r;
+
+		if (referrers_attach(s, &subject, "test/type", &part, 1, false, d, &e) ||
+		    (!i && referrers_attach(s, &subject, "test/other", &part, 1, true, other, &e)))
+			fail_msg("%s", e.msg);
+		if (referrers_find(s, subject.digest, "test/type", "test/part", BYTES,
+				   20 * NS_PER_SEC, &r, &e))
+			fail_msg("%s", e.msg);
+		assert_string_equal(r.digest, d);
+		assert_int_equal(r.len, sizes[i]);
+		assert_memory_equal(r.bytes, data, sizes[i]);
+		assert_int_equal(r.was_inline, i < 2);
+		referrer_done(&r);
+		assert_int_equal(referrers_find(s, subject.digest, "test/other", "test/part", BYTES,
+						20 * NS_PER_SEC, &r, &e),
+				 0);
+		assert_string_equal(r.digest, other);
+		referrer_done(&r);
+		assert_int_equal(referrers_find(s, subject.digest, "no/such", "test/part", BYTES,
+						20 * NS_PER_SEC, &r, &e),
+				 -ENOENT);
+	}
+	assert_int_equal(store_get_manifest(s, "1", &again, &e), 0);
+	assert_string_equal(again.digest, subject.digest);
+	store_manifest_done(&again);
+	store_manifest_done(&subject);
+	store_close(s);
+	net_free(n);
+}
+
 static void test_refused(void **state)
 {
 	static const char *const creds[] = {"user:wr0ng", NULL};
@@ -209,6 +255,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_push_pull),
+	    cmocka_unit_test(test_artifacts),
 	    cmocka_unit_test(test_refused),
 	};
 	char cmd[128];

@@ -1,0 +1,614 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * plan.c - see plan.h
+ *
+ * In this order: per run, what was touched first when, of the device; that as stored bytes, each
+ * with its time in every run that read it; which of those count, and when; without what is there
+ * anyway; as many as the budget allows, earliest first; joined where that is cheap; cut to size; in
+ * the order of their times.
+ *
+ * Joining: a request costs a round trip on one of few connections, as much as some 100 KB. So gaps
+ * are filled from the smallest one up, over all blobs, until they are the share of everything that
+ * is allowed to be wasted: that leaves the fewest ranges for this waste. What is touched much later
+ * than its neighbour is only joined to it while little comes too early by it.
+ */
+#include "plan.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "err.h"
+#include "paint.h"
+#include "prefetch_list.h"
+#include "range.h"
+#include "text.h"
+
+/* Device bytes per question to the map: pieces then end where compressed blocks do. */
+#define STEP_BYTES (256u << 10)
+
+void plan_options_default(struct plan_options *o)
+{
+	*o = (struct plan_options){
+	    .gap_bytes = 128u << 10,
+	    .waste_permille = 80,
+	    .max_range_bytes = 4u << 20,
+	    .window_ns = 250000000,
+	    .min_runs_permille = 500,
+	};
+}
+
+/* Stored bytes read by one run. */
+struct piece {
+	uint32_t blob, run;
+	uint64_t at_ns;
+	uint64_t off, bytes;
+};
+
+/* Stored bytes to fetch; disjoint. */
+struct segment {
+	uint32_t blob;
+	bool apart; /* between it and the segment before lies what is there anyway */
+	uint64_t at_ns;
+	uint64_t off, bytes;
+};
+
+struct segments {
+	struct segment *v;
+	size_t count, room;
+};
+
+struct planner {
+	const struct plan_map *map;
+	const struct plan_options *o;
+	struct prefetch_list *l;
+	struct err *e;
+
+	struct piece *pieces;
+	size_t piece_count, piece_room;
+	struct segments segments;
+
+	uint32_t run;	/* whose pieces are being made */
+	uint64_t at_ns; /* and of when */
+};
+
+/* An array with room for one more. */
+static void *room_for_one(void *p, size_t count, size_t *room, size_t bytes)
+{
+	if (count < *room)
+		return p;
+	*room = *room ? *room * 2 : 256;
+	p = reallocarray(p, *room, bytes);
+	if (!p)
+		abort();
+	return p;
+}
+
+#define COMPARE(a, b)                                                                              \
+	do {                                                                                       \
+		if ((a) != (b))                                                                    \
+			return (a) < (b) ? -1 : 1;                                                 \
+	} while (0)
+
+/* --- of the device: first touches of each run ----------------------------------------------- */
+
+static int by_run_and_time(const void *a, const void *b)
+{
+	const struct plan_touch *x = a, *y = b;
+
+	COMPARE(x->run, y->run);
+	COMPARE(x->at_ns, y->at_ns);
+	COMPARE(x->off, y->off);
+	COMPARE(x->bytes, y->bytes);
+	return 0;
+}
+
+static int take_stored(void *arg, uint32_t blob, uint64_t off, uint64_t bytes)
+{
+	struct planner *p = arg;
+
+	if (!bytes)
+		return 0;
+	if (blob >= p->l->blob_count ||
+	    !range_inside(range_of(off, bytes), p->l->blobs[blob].bytes))
+		return err_set(p->e, -EBADMSG, "stored bytes of no blob of the list");
+	p->pieces = room_for_one(p->pieces, p->piece_count, &p->piece_room, sizeof(*p->pieces));
+	p->pieces[p->piece_count++] = (struct piece){blob, p->run, p->at_ns, off, bytes};
+	return 0;
+}
+
+/* When each part of the device was touched first by one run. */
+struct first_touch {
+	uint64_t *at_ns; /* of every part */
+	bool *touched;
+	uint64_t now_ns;
+};
+
+static void touch_part(void *arg, size_t part)
+{
+	struct first_touch *f = arg;
+
+	f->at_ns[part] = f->now_ns;
+	f->touched[part] = true;
+}
+
+static int map_range(struct planner *p, uint64_t off, uint64_t bytes)
+{
+	while (bytes) {
+		uint64_t step = min_u64(bytes, STEP_BYTES - off % STEP_BYTES);
+		int r = p->map->stored(p->map->arg, off, step, take_stored, p);
+
+		if (r)
+			return r;
+		off += step;
+		bytes -= step;
+	}
+	return 0;
+}
+
+/* The pieces of one run; @t in order of time. */
+static int map_run(struct planner *p, const struct plan_touch *t, size_t count)
+{
+	uint64_t *cut = xmalloc_zero(2 * count, sizeof(*cut));
+	struct paint_line line;
+	struct first_touch f;
+	int r = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		cut[2 * i] = t[i].off;
+		cut[2 * i + 1] = t[i].off + t[i].bytes;
+	}
+	paint_line_make(&line, cut, 2 * count);
+	f.at_ns = xmalloc_zero(line.cuts, sizeof(*f.at_ns));
+	f.touched = xmalloc_zero(line.cuts, sizeof(*f.touched));
+	for (size_t i = 0; i < count; i++) {
+		f.now_ns = t[i].at_ns;
+		paint(&line, t[i].off, t[i].bytes, touch_part, &f);
+	}
+	for (size_t i = 0, end; i + 1 < line.cuts && !r; i = end) {
+		end = i + 1;
+		if (!f.touched[i])
+			continue;
+		while (end + 1 < line.cuts && f.touched[end] && f.at_ns[end] == f.at_ns[i])
+			end++;
+		p->run = t->run;
+		p->at_ns = f.at_ns[i];
+		r = map_range(p, line.cut[i], line.cut[end] - line.cut[i]);
+	}
+	free(f.at_ns);
+	free(f.touched);
+	paint_line_done(&line);
+	return r;
+}
+
+static int map_touches(struct planner *p, const struct plan_touch *touches, size_t count,
+		       uint32_t runs)
+{
+	_cleanup_free_ struct plan_touch *t = xmalloc_zero(count, sizeof(*t));
+	size_t n = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (touches[i].run >= runs ||
+		    !range_checked(range_of(touches[i].off, touches[i].bytes)))
+			return err_set(p->e, -EINVAL, "touch %zu cannot be", i);
+		if (touches[i].bytes && (!p->o->budget_ns || touches[i].at_ns <= p->o->budget_ns))
+			t[n++] = touches[i];
+	}
+	if (n)
+		qsort(t, n, sizeof(*t), by_run_and_time);
+	for (size_t i = 0, end; i < n && !r; i = end) {
+		for (end = i; end < n && t[end].run == t[i].run;)
+			end++;
+		r = map_run(p, t + i, end - i);
+	}
+	return r;
+}
+
+/* --- of the blobs: which bytes count, and when ---------------------------------------------- */
+
+static int by_blob_run_time(const void *a, const void *b)
+{
+	const struct piece *x = a, *y = b;
+
+	COMPARE(x->blob, y->blob);
+	COMPARE(x->run, y->run);
+	COMPARE(x->at_ns, y->at_ns);
+	COMPARE(x->off, y->off);
+	COMPARE(x->bytes, y->bytes);
+	return 0;
+}
+
+/* That a run read a part of the blob first at a time. */
+struct sight {
+	size_t part;
+	uint64_t at_ns;
+};
+
+struct sights {
+	struct sight *v;
+	size_t count, room;
+	uint64_t now_ns;
+};
+
+static void see_part(void *arg, size_t part)
+{
+	struct sights *s = arg;
+
+	s->v = room_for_one(s->v, s->count, &s->room, sizeof(*s->v));
+	s->v[s->count++] = (struct sight){part, s->now_ns};
+}
+
+static int by_part_and_time(const void *a, const void *b)
+{
+	const struct sight *x = a, *y = b;
+
+	COMPARE(x->part, y->part);
+	COMPARE(x->at_ns, y->at_ns);
+	return 0;
+}
+
+static void add_segment(struct segments *s, const struct segment *add)
+{
+	s->v = room_for_one(s->v, s->count, &s->room, sizeof(*s->v));
+	s->v[s->count++] = *add;
+}
+
+/* The segments of one blob, ascending; @t: its pieces by run and time. */
+static void weigh_blob(struct planner *p, const struct piece *t, size_t count, uint32_t runs)
+{
+	uint64_t *cut = xmalloc_zero(2 * count, sizeof(*cut));
+	struct sights s = {0};
+	struct paint_line line;
+
+	for (size_t i = 0; i < count; i++) {
+		cut[2 * i] = t[i].off;
+		cut[2 * i + 1] = t[i].off + t[i].bytes;
+	}
+	paint_line_make(&line, cut, 2 * count);
+	for (size_t i = 0; i < count; i++) {
+		if (i && t[i].run != t[i - 1].run)
+			paint_line_clear(&line);
+		s.now_ns = t[i].at_ns;
+		paint(&line, t[i].off, t[i].bytes, see_part, &s);
+	}
+	qsort(s.v, s.count, sizeof(*s.v), by_part_and_time);
+	for (size_t i = 0, end; i < s.count; i = end) {
+		size_t part = s.v[i].part;
+
+		for (end = i; end < s.count && s.v[end].part == part;)
+			end++;
+		if ((uint64_t)(end - i) * 1000 < (uint64_t)p->o->min_runs_permille * runs)
+			continue;
+		add_segment(&p->segments, &(struct segment){
+					      .blob = t->blob,
+					      .at_ns = s.v[i + (end - i - 1) / 2].at_ns,
+					      .off = line.cut[part],
+					      .bytes = line.cut[part + 1] - line.cut[part],
+					  });
+	}
+	free(s.v);
+	paint_line_done(&line);
+}
+
+static void weigh(struct planner *p, uint32_t runs)
+{
+	if (p->piece_count)
+		qsort(p->pieces, p->piece_count, sizeof(*p->pieces), by_blob_run_time);
+	for (size_t i = 0, end; i < p->piece_count; i = end) {
+		for (end = i; end < p->piece_count && p->pieces[end].blob == p->pieces[i].blob;)
+			end++;
+		weigh_blob(p, p->pieces + i, end - i, runs);
+	}
+}
+
+/* --- without what is there ------------------------------------------------------------------ */
+
+static int by_place(const void *a, const void *b)
+{
+	const struct prefetch_range *x = a, *y = b;
+
+	COMPARE(x->blob, y->blob);
+	COMPARE(x->off, y->off);
+	COMPARE(x->bytes, y->bytes);
+	return 0;
+}
+
+static bool is_before(const struct prefetch_range *h, uint32_t blob, uint64_t off)
+{
+	return h->blob < blob || (h->blob == blob && h->off + h->bytes <= off);
+}
+
+static void drop_have(struct planner *p)
+{
+	size_t n = p->o->have_count, h = 0;
+	_cleanup_free_ struct prefetch_range *have = xmalloc_zero(n, sizeof(*have));
+	struct segments left = {0};
+
+	if (!n)
+		return;
+	memcpy(have, p->o->have, n * sizeof(*have));
+	qsort(have, n, sizeof(*have), by_place);
+	for (size_t i = 0; i < p->segments.count; i++) {
+		struct segment s = p->segments.v[i];
+		uint64_t end = s.off + s.bytes;
+
+		while (h < n && is_before(&have[h], s.blob, s.off))
+			h++;
+		for (size_t k = h; k < n && have[k].blob == s.blob && have[k].off < end; k++) {
+			uint64_t have_end = have[k].off + have[k].bytes;
+
+			if (have[k].off > s.off) {
+				s.bytes = have[k].off - s.off;
+				add_segment(&left, &s);
+			}
+			s.off = max_u64(s.off, min_u64(have_end, end));
+		}
+		s.bytes = end - s.off;
+		if (s.bytes)
+			add_segment(&left, &s);
+	}
+	/* nothing is joined across what is there */
+	for (size_t i = 1, k = 0; i < left.count; i++) {
+		struct segment *s = &left.v[i];
+
+		while (k < n && is_before(&have[k], s[-1].blob, s[-1].off + s[-1].bytes))
+			k++;
+		s->apart = k < n && have[k].blob == s->blob && have[k].off < s->off;
+	}
+	free(p->segments.v);
+	p->segments = left;
+}
+
+/* --- the budget: the earliest --------------------------------------------------------------- */
+
+struct earlier {
+	const struct segment *v;
+	size_t n;
+};
+
+static int by_time(const void *a, const void *b)
+{
+	const struct earlier *x = a, *y = b;
+
+	COMPARE(x->v->at_ns, y->v->at_ns);
+	COMPARE(x->n, y->n); /* ascending by blob and offset */
+	return 0;
+}
+
+static void keep_budget(struct planner *p)
+{
+	size_t count = p->segments.count, n = 0;
+	_cleanup_free_ struct earlier *order = xmalloc_zero(count, sizeof(*order));
+	_cleanup_free_ bool *keep = xmalloc_zero(count, sizeof(*keep));
+	uint64_t left = p->o->budget_bytes;
+	bool apart = false;
+
+	if (!left)
+		return;
+	for (size_t i = 0; i < count; i++)
+		order[i] = (struct earlier){&p->segments.v[i], i};
+	if (count)
+		qsort(order, count, sizeof(*order), by_time);
+	for (size_t i = 0; i < count && order[i].v->bytes <= left; i++) {
+		keep[order[i].n] = true;
+		left -= order[i].v->bytes;
+	}
+	for (size_t i = 0; i < count; i++) {
+		apart |= p->segments.v[i].apart;
+		if (!keep[i])
+			continue;
+		p->segments.v[n] = p->segments.v[i];
+		p->segments.v[n++].apart = apart;
+		apart = false;
+	}
+	p->segments.count = n;
+}
+
+/* --- joining -------------------------------------------------------------------------------- */
+
+/* The space before segment @n, when it may be filled. */
+struct gap {
+	uint64_t bytes, apart_ns;
+	size_t n;
+};
+
+/* Segments that become one range; found through their first one. */
+struct group {
+	size_t first; /* of the group, or on the way to it */
+	uint64_t at_ns;
+	uint64_t bytes; /* of all its segments and gaps */
+	uint64_t early; /* of those that are touched more than the window after @at_ns */
+};
+
+static int by_gap(const void *a, const void *b)
+{
+	const struct gap *x = a, *y = b;
+
+	COMPARE(x->bytes, y->bytes);
+	COMPARE(x->apart_ns, y->apart_ns);
+	COMPARE(x->n, y->n);
+	return 0;
+}
+
+static size_t group_of(struct group *g, size_t n)
+{
+	while (g[n].first != n) {
+		g[n].first = g[g[n].first].first;
+		n = g[n].first;
+	}
+	return n;
+}
+
+static uint64_t distance(uint64_t a, uint64_t b)
+{
+	return a < b ? b - a : a - b;
+}
+
+static size_t find_gaps(const struct planner *p, struct gap *gaps)
+{
+	size_t n = 0;
+
+	for (size_t i = 1; i < p->segments.count; i++) {
+		const struct segment *s = &p->segments.v[i], *before = s - 1;
+		uint64_t bytes = s->off - (before->off + before->bytes);
+
+		if (s->blob == before->blob && !s->apart && bytes <= p->o->gap_bytes)
+			gaps[n++] = (struct gap){bytes, distance(s->at_ns, before->at_ns), i};
+	}
+	if (n)
+		qsort(gaps, n, sizeof(*gaps), by_gap);
+	return n;
+}
+
+/* Join two groups unless that brings too much too early or is too long to be one request. */
+static bool join(const struct plan_options *o, struct group *groups, size_t x, size_t y,
+		 uint64_t gap)
+{
+	struct group *a = &groups[x], *b = &groups[y];
+	const struct group *late = a->at_ns > b->at_ns ? a : b;
+	uint64_t early = a->early + b->early;
+
+	if (distance(a->at_ns, b->at_ns) > o->window_ns)
+		early += late->bytes - late->early;
+	if (early > o->gap_bytes && distance(a->at_ns, b->at_ns) > o->window_ns)
+		return false;
+	if (gap && a->bytes + gap + b->bytes > o->max_range_bytes)
+		return false;
+	a->at_ns = min_u64(a->at_ns, b->at_ns);
+	a->bytes += gap + b->bytes;
+	a->early = early;
+	b->first = x;
+	return true;
+}
+
+/* Returns for every segment its group: segments of one group follow each other. */
+static struct group *join_segments(const struct planner *p)
+{
+	size_t count = p->segments.count, gap_count;
+	struct group *groups = xmalloc_zero(count, sizeof(*groups));
+	_cleanup_free_ struct gap *gaps = xmalloc_zero(count, sizeof(*gaps));
+	uint64_t used = 0, wasted = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct segment *s = &p->segments.v[i];
+
+		groups[i] = (struct group){.first = i, .at_ns = s->at_ns, .bytes = s->bytes};
+		used += s->bytes;
+	}
+	gap_count = find_gaps(p, gaps);
+	for (size_t i = 0; i < gap_count; i++) {
+		uint64_t waste = wasted + gaps[i].bytes;
+
+		if (gaps[i].bytes && waste * 1000 > p->o->waste_permille * (used + waste))
+			break;
+		if (gaps[i].bytes && p->o->budget_bytes && used + waste > p->o->budget_bytes)
+			break;
+		if (join(p->o, groups, group_of(groups, gaps[i].n - 1), group_of(groups, gaps[i].n),
+			 gaps[i].bytes))
+			wasted = waste;
+	}
+	return groups;
+}
+
+/* --- ranges --------------------------------------------------------------------------------- */
+
+/* A range with the exact time, which decides the order. */
+struct timed {
+	struct prefetch_range r;
+	uint64_t at_ns;
+};
+
+static int by_first_touch(const void *a, const void *b)
+{
+	const struct timed *x = a, *y = b;
+
+	COMPARE(x->at_ns, y->at_ns);
+	COMPARE(x->r.blob, y->r.blob);
+	COMPARE(x->r.off, y->r.off);
+	return 0;
+}
+
+struct timed_list {
+	struct timed *v;
+	size_t count, room;
+};
+
+static void add_range(struct timed_list *out, const struct segment *s, uint64_t off, uint64_t bytes)
+{
+	out->v = room_for_one(out->v, out->count, &out->room, sizeof(*out->v));
+	out->v[out->count++] =
+	    (struct timed){{.blob = s->blob, .off = off, .bytes = bytes}, s->at_ns};
+}
+
+/* One group as ranges of at most the size allowed, cut between segments where that is possible. */
+static void cut_group(const struct plan_options *o, const struct segment *s, size_t count,
+		      struct timed_list *out)
+{
+	uint64_t max = o->max_range_bytes ? o->max_range_bytes : UINT64_MAX;
+	struct timed *r = NULL;
+
+	for (size_t i = 0; i < count; i++) {
+		uint64_t off = s[i].off, left = s[i].bytes;
+
+		if (r && off + left - r->r.off <= max) {
+			r->r.bytes = off + left - r->r.off;
+			r->at_ns = min_u64(r->at_ns, s[i].at_ns);
+			continue;
+		}
+		while (left) {
+			uint64_t n = min_u64(left, max);
+
+			add_range(out, &s[i], off, n);
+			off += n;
+			left -= n;
+		}
+		r = &out->v[out->count - 1];
+	}
+}
+
+static void emit(struct planner *p, struct group *groups)
+{
+	struct timed_list out = {0};
+	size_t count = p->segments.count, n;
+
+	for (size_t i = 0, end; i < count; i = end) {
+		for (end = i + 1; end < count && group_of(groups, end) == group_of(groups, i);)
+			end++;
+		cut_group(p->o, p->segments.v + i, end - i, &out);
+	}
+	if (out.count)
+		qsort(out.v, out.count, sizeof(*out.v), by_first_touch);
+	n = out.count < PREFETCH_LIST_MAX_RANGES ? out.count : PREFETCH_LIST_MAX_RANGES;
+	p->l->ranges = xmalloc_zero(n, sizeof(*p->l->ranges));
+	p->l->range_count = n;
+	for (size_t i = 0; i < n; i++) {
+		p->l->ranges[i] = out.v[i].r;
+		p->l->ranges[i].at_ms = (uint32_t)min_u64(out.v[i].at_ns / 1000000, UINT32_MAX);
+	}
+	free(out.v);
+}
+
+int plan_ranges(const struct plan_touch *touches, size_t count, uint32_t runs,
+		const struct plan_map *map, const struct plan_options *o, struct prefetch_list *l,
+		struct err *e)
+{
+	struct planner p = {.map = map, .o = o, .l = l, .e = e};
+	int r = map_touches(&p, touches, count, runs);
+
+	if (!r) {
+		struct group *groups;
+
+		weigh(&p, runs);
+		drop_have(&p);
+		keep_budget(&p);
+		groups = join_segments(&p);
+		emit(&p, groups);
+		free(groups);
+	}
+	free(p.pieces);
+	free(p.segments.v);
+	return r;
+}

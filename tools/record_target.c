@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* record_target.c - see record_target.h */
+#include "record_target.h"
+
+#include <cjson/cJSON.h>
+#include <ctype.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "err.h"
+#include "log.h"
+#include "options.h"
+#include "proc_task.h"
+#include "recording.h"
+#include "state.h"
+#include "text.h"
+
+#define SNAPSHOTS      "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
+#define MAX_FILE_BYTES (4u << 20)
+
+/* The directories that runtimes make for a container called %s. */
+static const char *const cgroup_names[] = {"%s", "cri-containerd-%s.scope", "nerdctl-%s.scope",
+					   "docker-%s.scope"};
+
+static char *task_file(const struct record_target *t, const char *name)
+{
+	return text_printf("%s/io.containerd.runtime.v2.task/%s/%s/%s", t->containerd_dir,
+			   t->namespace, t->container, name);
+}
+
+/* ---- filters ---- */
+
+static bool safe_name(const char *s)
+{
+	if (!isalnum((unsigned char)*s))
+		return false;
+	for (; *s; s++)
+		if (!isalnum((unsigned char)*s) && !strchr("_.-", *s))
+			return false;
+	return true;
+}
+
+static int await(struct record_target *t, struct recording *g, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < sizeof(cgroup_names) / sizeof(cgroup_names[0]) && !r; i++) {
+		const char *format = cgroup_names[i], *at = strchr(format, '%');
+		_cleanup_free_ char *name =
+		    text_printf("%.*s%s%s", (int)(at - format), format, t->container, at + 2);
+
+		r = recorder_await_cgroup(g->recorder, name, e);
+	}
+	if (r == -EOPNOTSUPP) {
+		log_warn("the container's first moments will be missed: %s", e->msg);
+		return 0;
+	}
+	return r;
+}
+
+static int follow(struct record_target *t, struct recording *g, struct err *e)
+{
+	int r = recorder_add_pid(g->recorder, t->pid, e);
+
+	if (!r) {
+		free(t->filter);
+		t->filter = text_printf("pid %d", (int)t->pid);
+	}
+	return r;
+}
+
+/* The container's first process is there: its cgroup, when it has one of its own. */
+static int filter_container(struct record_target *t, struct recording *g, struct err *e)
+{
+	_cleanup_free_ char *path = NULL;
+	uint64_t id;
+	int r = proc_cgroup_id(t->pid, &id, &path, e);
+
+	if (r == -ENOENT)
+		return 0; /* gone already */
+	t->filtered = true;
+	if (r || !strcmp(path, "/"))
+		return follow(t, g, e);
+	r = recorder_add_cgroup(g->recorder, id, e);
+	if (!r) {
+		free(t->filter);
+		t->filter = text_printf("cgroup %s", path);
+	}
+	return r;
+}
+
+static pid_t find_init(const struct record_target *t)
+{
+	_cleanup_free_ char *file = task_file(t, "init.pid");
+	_cleanup_free_ char *text = NULL;
+
+	return text_read_file(file, 64, &text, NULL, NULL) ? 0 : (pid_t)atoi(text);
+}
+
+static int find_container(struct record_target *t, struct recording *g, struct err *e)
+{
+	pid_t pid = t->pid ? 0 : find_init(t);
+
+	if (pid <= 0)
+		return 0;
+	t->pid = pid;
+	t->pid_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	return filter_container(t, g, e);
+}
+
+/* Accesses to the devices of mounted images are file system metadata of them. */
+static void add_devices(struct recording *g)
+{
+	struct record **list;
+	size_t count;
+
+	if (record_list(common.run_dir, &list, &count, NULL))
+		return;
+	for (size_t i = 0; i < count; i++) {
+		struct stat st;
+
+		if (list[i]->loop && !stat(list[i]->loop, &st) && S_ISBLK(st.st_mode))
+			recording_add_device(g, major(st.st_rdev), minor(st.st_rdev));
+	}
+	record_list_free(list, count);
+}
+
+int record_target_open(struct record_target *t, struct recording *g, struct err *e)
+{
+	int r;
+
+	t->pid_fd = -1;
+	t->read_ahead_bytes = UINT64_MAX;
+	add_devices(g);
+	if (!t->container) {
+		if (kill(t->pid, 0) && errno == ESRCH)
+			return err_set(e, -ESRCH, "there is no process %d", (int)t->pid);
+		t->pid_fd = (int)syscall(SYS_pidfd_open, t->pid, 0);
+		return follow(t, g, e);
+	}
+	if (!safe_name(t->container) || !safe_name(t->namespace))
+		return err_set(e, -EINVAL, "'%s' in '%s' is no name of a container", t->container,
+			       t->namespace);
+	t->filter = text_printf("cgroup %s, awaited", t->container);
+	r = await(t, g, e);
+	return r ? r : find_container(t, g, e);
+}
+
+/* ---- its root ---- */
+
+/* Device, image and digest, if @st_dev is an image's of ours. */
+static void know_image(struct record_target *t, uint32_t dev)
+{
+	_cleanup_free_ char *file =
+	    text_printf("/sys/dev/block/%u:%u/queue/read_ahead_kb", dev >> 20, dev & 0xfffff);
+	_cleanup_free_ char *text = NULL;
+	struct record **list;
+	size_t count;
+
+	if (record_list(common.run_dir, &list, &count, NULL))
+		return;
+	for (size_t i = 0; i < count && !t->image; i++) {
+		const struct record *rec = list[i];
+		struct stat st;
+
+		if (!rec->loop || stat(rec->loop, &st) ||
+		    (major(st.st_rdev) << 20 | minor(st.st_rdev)) != dev)
+			continue;
+		t->image = text_dup(rec->image);
+		if (rec->digest)
+			snprintf(t->digest, sizeof(t->digest), "%s", rec->digest);
+		if (!text_read_file(file, 64, &text, NULL, NULL))
+			t->read_ahead_bytes = strtoull(text, NULL, 10) << 10;
+	}
+	record_list_free(list, count);
+}
+
+/* The name of the image, where containerd's CRI plugin wrote it down. */
+static void know_name(struct record_target *t)
+{
+	_cleanup_free_ char *file = task_file(t, "config.json");
+	_cleanup_free_ char *text = NULL;
+	const cJSON *name;
+	cJSON *j;
+
+	if (t->image || text_read_file(file, MAX_FILE_BYTES, &text, NULL, NULL))
+		return;
+	j = cJSON_Parse(text);
+	name = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(j, "annotations"),
+						"io.kubernetes.cri.image-name");
+	if (cJSON_IsString(name))
+		t->image = text_dup(name->valuestring);
+	cJSON_Delete(j);
+}
+
+static void learn_mount(struct record_target *t, const struct proc_mount *m)
+{
+	struct err e = {0};
+
+	if (strcmp(m->fstype, "overlay") != 0) {
+		know_image(t, m->dev);
+		return;
+	}
+	if (overlay_parse(m->options, &t->layers))
+		return;
+	if (overlay_resolve(&t->layers, SNAPSHOTS, &e)) {
+		log_warn("files will be looked for in the container itself error=%s", e.msg);
+		overlay_done(&t->layers);
+		return;
+	}
+	for (size_t i = 0; i < t->layers.lower_count; i++) {
+		struct stat st;
+
+		if (!stat(t->layers.lower[i], &st))
+			know_image(t, major(st.st_dev) << 20 | minor(st.st_dev));
+	}
+}
+
+/*
+ * The container's root directory as containerd mounts it before the runtime begins, else as its
+ * first process sees it.
+ */
+static void learn_root(struct record_target *t)
+{
+	struct proc_mount m = {0};
+	char *dir;
+
+	if (t->container) {
+		dir = task_file(t, "rootfs");
+		if (!proc_mount_at(0, dir, &m, NULL)) {
+			t->rooted = true;
+			t->tree = dir;
+			learn_mount(t, &m);
+			know_name(t);
+			proc_mount_done(&m);
+			return;
+		}
+		free(dir);
+	}
+	if (!t->pid || proc_mount_at(t->pid, "/", &m, NULL))
+		return;
+	t->rooted = true;
+	t->tree = text_printf("/proc/%d/root", (int)t->pid);
+	learn_mount(t, &m);
+	proc_mount_done(&m);
+}
+
+int record_target_turn(struct record_target *t, struct recording *g, struct err *e)
+{
+	int r = t->container ? find_container(t, g, e) : 0;
+	struct pollfd p = {.fd = recorder_fd(g->recorder), .events = POLLIN};
+
+	/* something happens in it: then containerd has mounted its root */
+	if (!r && !t->rooted && (t->pid || poll(&p, 1, 0) > 0))
+		learn_root(t);
+	return r;
+}
+
+bool record_target_ended(const struct record_target *t, const struct recording *g)
+{
+	struct pollfd p = {.fd = t->pid_fd, .events = POLLIN};
+
+	if (!t->container)
+		return !recorder_following(g->recorder);
+	return t->pid_fd >= 0 && poll(&p, 1, 0) > 0;
+}
+
+void record_target_head(const struct record_target *t, struct trace *ret)
+{
+	*ret = (struct trace){
+	    .image = t->image,
+	    .filter = t->filter,
+	    .precision = t->read_ahead_bytes ? TRACE_WINDOWS : TRACE_EXACT,
+	    .read_ahead_bytes = t->read_ahead_bytes,
+	};
+	memcpy(ret->digest, t->digest, sizeof(ret->digest));
+}
+
+void record_target_name(const struct record_target *t, struct recording *g)
+{
+	struct attribution *a = attribution_new();
+	struct err e = {0};
+
+	attribution_want_objects(a, g->writer);
+	for (size_t i = 0; i < t->layers.lower_count; i++)
+		if (attribution_missing(a) && attribution_add_tree(a, t->layers.lower[i], &e))
+			log_warn("a layer cannot be looked through error=%s", e.msg);
+	if (!t->layers.lower_count && t->tree && attribution_add_tree(a, t->tree, &e))
+		log_warn("the root directory cannot be looked through, files have no paths "
+			 "error=%s",
+			 e.msg);
+	attribution_name_objects(a, g->writer);
+	attribution_free(a);
+}
+
+void record_target_close(struct record_target *t)
+{
+	overlay_done(&t->layers);
+	free(t->tree);
+	free(t->image);
+	free(t->filter);
+	if (t->pid_fd >= 0)
+		close(t->pid_fd);
+	t->pid_fd = -1;
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* recording.c - see recording.h */
+#include "recording.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <time.h>
+
+#include "cleanup.h"
+#include "clock.h"
+#include "err.h"
+#include "log.h"
+#include "text.h"
+
+int recording_open(struct recording *g, const char *path, uint64_t ring_bytes, struct err *e)
+{
+	g->path = path;
+	return recorder_new(ring_bytes, &g->recorder, e);
+}
+
+void recording_add_device(struct recording *g, uint32_t major, uint32_t minor)
+{
+	uint32_t *more = reallocarray(g->devices, g->device_count + 1, sizeof(*more));
+
+	if (!more)
+		abort();
+	g->devices = more;
+	g->devices[g->device_count++] = major << 20 | (minor & 0xfffff);
+}
+
+int recording_begin(struct recording *g, const struct trace *head, struct err *e)
+{
+	struct trace full = *head;
+	struct utsname u = {0};
+	struct timespec now;
+	int r;
+
+	(void)uname(&u); /* cannot fail with a good pointer */
+	clock_gettime(CLOCK_REALTIME, &now);
+	full.kernel = u.release;
+	full.unix_ns = (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
+	if (!recorder_demand(g->recorder))
+		full.precision = TRACE_FETCHED;
+	r = trace_writer_open(g->path, &full, &g->writer, e);
+	if (!r)
+		g->start_ns = clock_now_ns();
+	return r;
+}
+
+static bool is_demand(const struct recording *g, const struct recorder_event *ev)
+{
+	return ev->kind == TRACE_READ || ev->kind == TRACE_FAULT ||
+	       !recorder_demand(g->recorder); /* then what is fetched has to do */
+}
+
+static bool is_ours(const struct recording *g, uint32_t dev)
+{
+	for (size_t i = 0; i < g->device_count; i++)
+		if (g->devices[i] == dev)
+			return true;
+	return false;
+}
+
+static void take(void *arg, const struct recorder_event *in)
+{
+	struct recording *g = arg;
+	struct trace_event ev = {
+	    /* what waited in the ring happened at the start */
+	    .at_ns = in->at_ns > g->start_ns ? in->at_ns - g->start_ns : 0,
+	    .off = in->off,
+	    .bytes = in->bytes,
+	    .kind = (uint8_t)in->kind,
+	    .ahead = in->ahead,
+	};
+	struct err e = {0};
+
+	if (g->error || g->ended_by)
+		return;
+	if (in->device && !is_ours(g, in->dev)) {
+		g->elsewhere_events++;
+		return;
+	}
+	ev.object = trace_writer_object(g->writer, in->device ? TRACE_DEVICE : TRACE_FILE, in->dev,
+					in->ino, in->file_bytes);
+	ev.process = trace_writer_process(g->writer, in->pid, in->comm);
+	if (ev.object == UINT32_MAX || ev.process == UINT32_MAX)
+		g->error = err_set(&e, -ENOSPC, "more files or processes than a trace can have");
+	else
+		g->error = trace_writer_add(g->writer, &ev, &e);
+	if (g->error)
+		log_error("the recording ends here error=%s", e.msg);
+	if (is_demand(g, in))
+		g->last_demand_ns = in->at_ns;
+}
+
+bool recording_turn(struct recording *g)
+{
+	uint64_t now;
+
+	if (!g->writer || g->ended_by)
+		return g->ended_by != NULL;
+	(void)recorder_poll(g->recorder, 0, take, g); /* a bad ring has no events */
+	now = clock_now_ns();
+	if (g->error == -ENOSPC)
+		recording_end(g, "limit");
+	else if (g->error)
+		recording_end(g, "error");
+	else if (g->idle_ns && g->last_demand_ns && now - g->last_demand_ns >= g->idle_ns &&
+		 now > g->last_demand_ns)
+		recording_end(g, "idle");
+	else if (g->max_ns && now - g->start_ns >= g->max_ns)
+		recording_end(g, "limit");
+	return g->ended_by != NULL;
+}
+
+void recording_end(struct recording *g, const char *by)
+{
+	if (g->ended_by)
+		return;
+	recorder_stop(g->recorder);
+	if (g->writer)
+		(void)recorder_poll(g->recorder, 0, take, g); /* what came until now */
+	g->ended_by = by;
+	g->ended_ns = clock_now_ns() - g->start_ns;
+}
+
+int recording_close(struct recording *g, struct err *e)
+{
+	uint64_t missed = g->recorder ? recorder_missed(g->recorder) : 0;
+	int r = 0;
+
+	if (g->writer) {
+		recording_end(g, "exit");
+		r = trace_writer_close(g->writer, recorder_lost(g->recorder), g->ended_ns,
+				       g->ended_by, e);
+		if (missed)
+			log_warn("processes could not be followed, there were too many count=%llu",
+				 (unsigned long long)missed);
+	}
+	recorder_free(g->recorder);
+	free(g->devices);
+	g->writer = NULL;
+	g->recorder = NULL;
+	g->devices = NULL;
+	g->device_count = 0;
+	return r;
+}
+
+/* ---- what is in it ---- */
+
+static int by_place(const void *x, const void *y)
+{
+	const struct trace_event *a = x, *b = y;
+
+	if (a->object != b->object)
+		return a->object < b->object ? -1 : 1;
+	return (a->off > b->off) - (a->off < b->off);
+}
+
+static bool demanded(const struct trace *t, const struct trace_event *ev)
+{
+	if (t->objects[ev->object].kind == TRACE_DEVICE)
+		return ev->kind == TRACE_CACHED;
+	if (t->precision == TRACE_FETCHED)
+		return ev->kind == TRACE_CACHED;
+	return ev->kind == TRACE_READ || ev->kind == TRACE_FAULT;
+}
+
+void recording_sum(const struct trace *t, struct recording_totals *ret)
+{
+	struct recording_totals s = {.events = t->event_count, .processes = t->process_count};
+	struct trace_event *ev = xmalloc_zero(t->event_count + 1, sizeof(*ev));
+	uint64_t end = 0;
+	size_t n = 0;
+
+	for (size_t i = 0; i < t->event_count; i++)
+		if (demanded(t, &t->events[i]))
+			ev[n++] = t->events[i];
+	qsort(ev, n, sizeof(*ev), by_place);
+	for (size_t i = 0; i < n; i++) {
+		const struct trace_object *o = &t->objects[ev[i].object];
+		uint64_t from = ev[i].off, to = ev[i].off + ev[i].bytes;
+		bool fresh = !i || ev[i].object != ev[i - 1].object;
+
+		if (fresh)
+			end = 0;
+		if (fresh && o->kind == TRACE_FILE) {
+			s.files++;
+			s.unattributed_files += !o->path;
+		}
+		s.demand_events += o->kind == TRACE_FILE;
+		from = from > end ? from : end;
+		if (to <= from)
+			continue;
+		if (o->kind == TRACE_FILE)
+			s.demanded_bytes += to - from;
+		else
+			s.metadata_bytes += to - from;
+		end = to;
+	}
+	free(ev);
+	*ret = s;
+}
+
+const char *recording_precision(enum trace_precision p)
+{
+	return p == TRACE_EXACT ? "exact" : p == TRACE_WINDOWS ? "windows" : "fetched";
+}
