@@ -375,8 +375,6 @@ int hs_image_open_with(struct hs_engine *eng, const char *ref, const struct hs_o
 		img->cost.resolved_ns = clock_now_ns();
 		if (o && o->artifact_type)
 			artifact_search_start(img, o);
-		if (o && o->start_tails)
-			prefetch_start_tails(img);
 		if (o && o->blobs)
 			o->blobs(o->arg, img);
 		rc = open_image(img, &env, e);

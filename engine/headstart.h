@@ -71,8 +71,6 @@ struct hs_open_options {
 	size_t artifact_max_bytes;
 	void (*artifact)(void *arg, struct hs_image *img, struct hs_artifact *a,
 			 const struct err *why);
-	/* prefetch the ends of layers that were laid out for a start; see convert --layout-by */
-	bool start_tails;
 };
 
 /* hs_image_open_with - hs_image_open() with things to begin meanwhile; @o NULL: none */
@@ -179,6 +177,12 @@ int hs_prefetch_add(struct hs_image *img, const struct hs_stored *ranges, size_t
 		    uint64_t budget_bytes, struct err *e);
 /* hs_set_read_around - from now on; 0: nothing, as when a list tells better what comes next */
 void hs_set_read_around(struct hs_engine *eng, uint64_t bytes);
+/*
+ * hs_prefetch_ends - the ends of layers that a start reads, as far as the manifest tells of them
+ * @laid_out: of layers whose file data was laid out for a start, with that data; else: file system
+ * metadata, of all layers. Returns how many layers there are of that kind.
+ */
+size_t hs_prefetch_ends(struct hs_image *img, bool laid_out);
 void hs_prefetch_stop(struct hs_image *img); /* nothing more is started */
 
 enum hs_prefetch_end {

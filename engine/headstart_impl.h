@@ -56,9 +56,6 @@ struct errand {
 	bool done;
 };
 
-/* prefetch_start_tails - what layers keep at their ends because every start reads it */
-void prefetch_start_tails(struct hs_image *img);
-
 /* artifact_search_start - look for what @o names, tell it; artifact_search_end() waits for that */
 void artifact_search_start(struct hs_image *img, const struct hs_open_options *o);
 void artifact_search_end(struct hs_image *img);

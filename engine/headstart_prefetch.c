@@ -62,7 +62,7 @@ int hs_prefetch_add(struct hs_image *img, const struct hs_stored *ranges, size_t
 	return 0;
 }
 
-void prefetch_start_tails(struct hs_image *img)
+size_t hs_prefetch_ends(struct hs_image *img, bool laid_out)
 {
 	const struct resolved *r = &img->resolved;
 	_cleanup_free_ struct replay_item *items = xmalloc_zero(r->count + 1, sizeof(*items));
@@ -71,14 +71,18 @@ void prefetch_start_tails(struct hs_image *img)
 	for (size_t n = 0; n < r->count; n++) {
 		const struct layer_hints *h = &r->specs[n].hints;
 		struct blob *b = r->specs[n].blob;
+		uint64_t from = laid_out ? h->start_bytes : h->metadata_bytes;
 
+		if (laid_out && h->start_bytes <= h->metadata_bytes)
+			continue;
 		/* opening reads the very last bytes itself */
-		if (h->start_bytes > h->open_bytes)
+		if (from > h->open_bytes)
 			items[a.count++] = (struct replay_item){
-			    b, range_of(b->bytes - h->start_bytes, h->start_bytes - h->open_bytes)};
+			    b, range_of(b->bytes - from, from - h->open_bytes)};
 	}
 	if (a.count)
 		errand_wait(img->eng->loop, &a.er, run_add);
+	return a.count;
 }
 
 struct around_errand {

@@ -86,6 +86,8 @@ static void blobs_known(void *arg, struct hs_image *img)
 
 	if (a->file)
 		replay(a, img, a->file);
+	else
+		(void)hs_prefetch_ends(img, true); /* need not wait for any list */
 }
 
 static bool expired(struct autoprefetch *a, const struct hs_image *img, const char *digest)
@@ -111,6 +113,8 @@ static void artifact_found(void *arg, struct hs_image *img, struct hs_artifact *
 	if (!found) {
 		settle(a, LIST_NONE, why->msg);
 		log_info("no prefetch list why=%s", why->msg);
+		/* what every start reads, whatever it does */
+		(void)hs_prefetch_ends(img, false);
 		return;
 	}
 	pthread_mutex_lock(&a->lock);
@@ -133,13 +137,13 @@ static void artifact_found(void *arg, struct hs_image *img, struct hs_artifact *
 int autoprefetch_init(struct autoprefetch *a, const char *cache_dir, struct err *e)
 {
 	*a = (struct autoprefetch){
-	    .options = {.arg = a, .blobs = blobs_known, .start_tails = true},
+	    .options = {.arg = a, .blobs = blobs_known},
 	    .cache_dir = text_dup(cache_dir),
 	    .state = LIST_SOUGHT,
 	};
 	pthread_mutex_init(&a->lock, NULL);
 	if (!strcmp(common.prefetch, "off")) {
-		a->options.start_tails = false;
+		a->options.blobs = NULL;
 		a->state = LIST_OFF;
 		return 0;
 	}

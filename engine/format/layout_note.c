@@ -29,13 +29,15 @@ int layout_note_parse(const char *text, uint64_t blob_bytes, struct layout_note 
 	uint64_t behind; /* bytes of the blob behind the payload */
 
 	if (!take_number(&text, &n.payload_off) || !take_number(&text, &n.payload_bytes) ||
-	    !take_number(&text, &n.open_bytes) || !take_number(&text, &n.start_bytes))
+	    !take_number(&text, &n.open_bytes) || !take_number(&text, &n.metadata_bytes) ||
+	    !take_number(&text, &n.start_bytes))
 		return -EBADMSG;
 	if (n.payload_off > blob_bytes || n.payload_bytes > blob_bytes - n.payload_off)
 		return -EBADMSG;
 	behind = blob_bytes - n.payload_off - n.payload_bytes;
 	if (n.open_bytes <= behind || n.open_bytes > behind + n.payload_bytes ||
-	    n.start_bytes < n.open_bytes || n.start_bytes > blob_bytes)
+	    n.metadata_bytes < n.open_bytes || n.start_bytes < n.metadata_bytes ||
+	    n.start_bytes > blob_bytes)
 		return -EBADMSG;
 	*ret = n;
 	return 0;
@@ -43,7 +45,8 @@ int layout_note_parse(const char *text, uint64_t blob_bytes, struct layout_note 
 
 void layout_note_text(const struct layout_note *n, char out[static LAYOUT_NOTE_BYTES])
 {
-	snprintf(out, LAYOUT_NOTE_BYTES, "%llu,%llu,%llu,%llu", (unsigned long long)n->payload_off,
-		 (unsigned long long)n->payload_bytes, (unsigned long long)n->open_bytes,
+	snprintf(out, LAYOUT_NOTE_BYTES, "%llu,%llu,%llu,%llu,%llu",
+		 (unsigned long long)n->payload_off, (unsigned long long)n->payload_bytes,
+		 (unsigned long long)n->open_bytes, (unsigned long long)n->metadata_bytes,
 		 (unsigned long long)n->start_bytes);
 }

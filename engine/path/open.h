@@ -26,7 +26,8 @@ struct layer_hints {
 	struct range
 	    payload;	     /* of the ZFile in the blob, behind the tar envelope; length 0: none */
 	uint64_t open_bytes; /* the last bytes of the blob: LSMT index, jump table, trailer */
-	uint64_t start_bytes; /* the same, and what every start reads; 0: not known */
+	uint64_t metadata_bytes; /* these, and file system metadata */
+	uint64_t start_bytes;	 /* these, and file data laid out for a start; 0: not known */
 };
 
 /* One stack element to open. Blobs are taken over by image_new(). */

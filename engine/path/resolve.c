@@ -27,7 +27,7 @@
 #include "turbo.h"
 
 #define TURBO_THREADS 31u /* as many requests at a time as the network makes to one host */
-#define WARM_CONNS    4u /* more cost the registry more than they bring: see bench/README.md */
+#define WARM_CONNS    4u  /* more cost the registry more than they bring: see bench/README.md */
 
 static void specs_done(struct resolved *r)
 {
@@ -208,6 +208,7 @@ static void take_layout_note(struct layer_spec *spec, const struct oci_descripto
 	spec->hints = (struct layer_hints){
 	    .payload = range_of(note.payload_off, note.payload_bytes),
 	    .open_bytes = note.open_bytes,
+	    .metadata_bytes = note.metadata_bytes,
 	    .start_bytes = note.start_bytes,
 	};
 }

@@ -89,7 +89,7 @@ static struct layer_blob *make(const struct layer_format *f, unsigned int thread
 	w = layer_writer_new(&o);
 	for (size_t i = 0; i < count; i++)
 		assert_int_equal(layer_writer_add(w, adds[i].off, adds[i].p, adds[i].bytes, &e), 0);
-	if (layer_writer_finish(w, &b, &e) < 0)
+	if (layer_writer_finish(w, 0, 0, &b, &e) < 0)
 		fail_msg("%s", e.msg);
 	layer_writer_free(w);
 	squeeze_free(o.pool);
@@ -281,7 +281,7 @@ static void test_spool_failure(void **state)
 	for (size_t i = 0; rc == 0 && i < ADDS; i++)
 		rc = layer_writer_add(w, adds[i].off, adds[i].p, adds[i].bytes, &e);
 	if (rc == 0)
-		rc = layer_writer_finish(w, &b, &e);
+		rc = layer_writer_finish(w, 0, 0, &b, &e);
 	assert_true(rc < 0);
 	assert_non_null(strstr(e.msg, "/nonexistent"));
 	layer_writer_free(w); /* batches in flight are waited for */

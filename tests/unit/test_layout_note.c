@@ -12,9 +12,12 @@
 
 static void test_good(void **state)
 {
-	static const char *const good[] = {"1536,7000,4096,6000", "0,10000,512,10000",
-					   "1536,7000,4096,4096,later,things",
-					   "1536,7000,1465,1465"};
+	static const char *const good[] = {
+	    "1536,7000,4096,5000,6000",
+	    "0,10000,512,512,10000",
+	    "1536,7000,4096,4096,4096,later,things",
+	    "1536,7000,1465,1465,1465",
+	};
 	char text[LAYOUT_NOTE_BYTES];
 	struct layout_note n, again;
 
@@ -35,20 +38,21 @@ static void test_bad(void **state)
 	static const char *const bad[] = {
 	    "",
 	    "1536",
-	    "1536,7000,4096",
-	    "1536,7000,4096,",
-	    "1536, 7000,4096,6000",
-	    "-1,7000,4096,6000",
-	    "1536,7000,4096,6000x",
-	    "0x600,7000,4096,6000",
-	    "1536,9000,4096,6000",	  /* payload behind the end */
-	    "18446744073709551615,2,3,4", /* wraps */
-	    "2,18446744073709551615,3,4", /* wraps */
-	    "99999999999999999999,1,1,1", /* no 64-bit number */
-	    "1536,7000,1464,6000",	  /* opening would not reach the trailer */
-	    "1536,7000,9000,9500",	  /* opening would reach before the payload */
-	    "1536,7000,4096,4000",	  /* a start takes at least the opening */
-	    "1536,7000,4096,10001",	  /* behind the start of the blob */
+	    "1536,7000,4096,5000",
+	    "1536,7000,4096,5000,",
+	    "1536, 7000,4096,5000,6000",
+	    "-1,7000,4096,5000,6000",
+	    "1536,7000,4096,5000,6000x",
+	    "0x600,7000,4096,5000,6000",
+	    "1536,9000,4096,5000,6000",	    /* payload behind the end */
+	    "18446744073709551615,2,3,4,5", /* wraps */
+	    "2,18446744073709551615,3,4,5", /* wraps */
+	    "99999999999999999999,1,1,1,1", /* no 64-bit number */
+	    "1536,7000,1464,5000,6000",	    /* opening would not reach the trailer */
+	    "1536,7000,9000,9500,9500",	    /* opening would reach before the payload */
+	    "1536,7000,4096,4000,6000",	    /* metadata includes the opening */
+	    "1536,7000,4096,5000,4900",	    /* a start includes the metadata */
+	    "1536,7000,4096,5000,10001",    /* behind the start of the blob */
 	};
 	struct layout_note n;
 

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "digest.h"
+#include "layout_note.h"
 #include "squeeze.h"
 
 struct err;
@@ -51,12 +52,13 @@ struct convert_layer {
 	char source_digest[DIGEST_TEXT_BYTES];
 	char digest[DIGEST_TEXT_BYTES];
 	char chain_id[DIGEST_TEXT_BYTES];
-	uint64_t source_bytes; /* as stored */
-	uint64_t bytes;	       /* of the converted blob */
-	uint64_t plain_bytes;  /* of the LSMT layer; 0 when reused */
-	uint64_t tar_bytes;    /* uncompressed source; 0 when reused */
-	bool reused;	       /* found converted, not downloaded */
-	bool sent;	       /* uploaded, not there already */
+	uint64_t source_bytes;	      /* as stored */
+	uint64_t bytes;		      /* of the converted blob */
+	uint64_t plain_bytes;	      /* of the LSMT layer; 0 when reused */
+	uint64_t tar_bytes;	      /* uncompressed source; 0 when reused */
+	char note[LAYOUT_NOTE_BYTES]; /* for its descriptor; "" not known */
+	bool reused;		      /* found converted, not downloaded */
+	bool sent;		      /* uploaded, not there already */
 };
 
 struct convert_image {

@@ -10,6 +10,7 @@
 #include "convert_image.h"
 
 #include "apply.h"
+#include "base64.h"
 #include "clock.h"
 #include "err.h"
 #include "layer_feed.h"
@@ -27,10 +28,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FEEDS_AHEAD	 3u
-#define FEED_QUEUE_BYTES (16u << 20)
-#define UPLOAD_THREADS	 2u
-#define OBD_VERSION	 "0.1.0"
+#define CONFIG_INLINE_BYTES (16u << 10)
+#define FEEDS_AHEAD	    3u
+#define FEED_QUEUE_BYTES    (16u << 20)
+#define UPLOAD_THREADS	    2u
+#define OBD_VERSION	    "0.1.0"
 
 struct work {
 	struct convert_context *c;
@@ -149,6 +151,7 @@ static void note_reused(struct work *w)
 
 		strcpy(l->digest, w->reused[i].digest);
 		l->bytes = w->reused[i].bytes;
+		strcpy(l->note, w->reused[i].note);
 		l->reused = true;
 		progress_say(w->o->progress, "layer %zu/%zu: converted before, reused", i + 1,
 			     w->count);
@@ -215,13 +218,15 @@ static int convert_layer(struct work *w, size_t i, struct err *e)
 	int rc = apply_layer(w->fs, next_counted, &cf, layer_writer_add, writer, &st, e);
 
 	if (rc == 0)
-		rc = layer_writer_finish(writer, &w->job[i].blob, e);
+		rc = layer_writer_finish(writer, st.metadata_bytes, st.metadata_bytes,
+					 &w->job[i].blob, e);
 	layer_writer_free(writer);
 	if (rc < 0)
 		return rc;
 	l->tar_bytes = cf.bytes;
 	l->plain_bytes = layer_blob_plain_bytes(w->job[i].blob);
 	l->bytes = layer_blob_bytes(w->job[i].blob);
+	layout_note_text(layer_blob_note(w->job[i].blob), l->note);
 	progress_say(
 	    w->o->progress, "layer %zu/%zu: %llu entries, %s -> %s in %.1f s", i + 1, w->count,
 	    (unsigned long long)st.entries, text_size(cf.bytes, plain, sizeof(plain)),
@@ -293,7 +298,7 @@ static int dump(const struct convert_options *o, const char *name, const char *t
 
 /* The source's config with the diff IDs of the new layers; the blobs are plain tars: their digests.
  */
-static int put_config(struct work *w, char digest[static DIGEST_TEXT_BYTES], uint64_t *ret_bytes,
+static int put_config(struct work *w, char digest[static DIGEST_TEXT_BYTES], char **ret_text,
 		      struct err *e)
 {
 	cJSON *root = cJSON_ParseWithLength(w->config_json, w->config_bytes);
@@ -311,12 +316,11 @@ static int put_config(struct work *w, char digest[static DIGEST_TEXT_BYTES], uin
 	}
 	text = print_json(root);
 	cJSON_Delete(root);
-	*ret_bytes = strlen(text);
 	digest_of(text, strlen(text), digest);
 	rc = dump(w->o, "config.json", text, e);
 	if (rc == 0 && w->c->target)
 		rc = upload_bytes(w->c->target, digest, text, strlen(text), e);
-	free(text);
+	*ret_text = text;
 	return rc;
 }
 
@@ -343,6 +347,27 @@ static cJSON *layer_descriptor(struct work *w, size_t i)
 	cJSON_AddStringToObject(a, OBD_ANNOTATION_VERSION, OBD_VERSION);
 	cJSON_AddStringToObject(a, ANNOTATION_CHAIN, l->chain_id);
 	cJSON_AddStringToObject(a, ANNOTATION_CONVERSION, w->c->conversion);
+	if (l->note[0])
+		cJSON_AddStringToObject(a, LAYOUT_NOTE_ANNOTATION, l->note);
+	return d;
+}
+
+/*
+ * The config's descriptor. A small config comes along in it, so that who starts the image need not
+ * ask for it: one request less. (Docker's media types know no inline data; readers of them skip
+ * it.)
+ */
+static cJSON *config_descriptor(const struct work *w, const char *digest, const char *config)
+{
+	size_t bytes = config ? strlen(config) : 0;
+	cJSON *d = descriptor(w->o->oci ? OCI_TYPE_CONFIG : DOCKER_TYPE_CONFIG, digest, bytes);
+	char *data;
+
+	if (bytes && bytes <= CONFIG_INLINE_BYTES) {
+		data = base64_encode(config, bytes);
+		cJSON_AddStringToObject(d, "data", data);
+		free(data);
+	}
 	return d;
 }
 
@@ -367,8 +392,8 @@ static int put_manifest(struct work *w, const char *tag, struct convert_output *
 	cJSON *root, *layers, *source = cJSON_ParseWithLength(w->source->bytes, w->source->len);
 	cJSON *annotations = cJSON_DetachItemFromObjectCaseSensitive(source, "annotations");
 	char digest[DIGEST_TEXT_BYTES];
-	uint64_t bytes = 0;
-	int rc = put_config(w, digest, &bytes, e);
+	char *config = NULL;
+	int rc = put_config(w, digest, &config, e);
 
 	cJSON_Delete(source);
 	root = cJSON_CreateObject();
@@ -377,9 +402,8 @@ static int put_manifest(struct work *w, const char *tag, struct convert_output *
 	if (w->o->referrer)
 		cJSON_AddStringToObject(root, "artifactType",
 					"application/vnd.containerd.overlaybd.native.v1+json");
-	cJSON_AddItemToObject(
-	    root, "config",
-	    descriptor(w->o->oci ? OCI_TYPE_CONFIG : DOCKER_TYPE_CONFIG, digest, bytes));
+	cJSON_AddItemToObject(root, "config", config_descriptor(w, digest, config));
+	free(config);
 	layers = cJSON_AddArrayToObject(root, "layers");
 	for (size_t i = 0; i < w->count; i++)
 		cJSON_AddItemToArray(layers, layer_descriptor(w, i));

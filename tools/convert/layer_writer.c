@@ -29,6 +29,7 @@ struct layer_blob {
 	uint8_t prefix[PREFIX_BYTES];
 	struct spool *spool;
 	uint64_t plain_bytes;
+	struct layout_note note;
 	char digest[DIGEST_TEXT_BYTES];
 };
 
@@ -258,8 +259,31 @@ static int put_frame(struct layer_writer *w, struct err *e)
 	return rc;
 }
 
-int layer_writer_finish(struct layer_writer *w, struct layer_blob **ret, struct err *e)
+/* How many last bytes of the finished blob hold plain byte @plain and all behind it. */
+static uint64_t bytes_from(const struct layer_writer *w, uint64_t plain)
 {
+	uint64_t first = plain / w->o.format.block_bytes, off = PREFIX_BYTES;
+
+	for (uint64_t i = 0; i < first && i < w->blocks; i++)
+		off += w->stored[i];
+	return layer_blob_bytes(w->blob) - off;
+}
+
+static void note_layout(struct layer_writer *w, uint64_t index, uint64_t metadata, uint64_t start)
+{
+	w->blob->note = (struct layout_note){
+	    .payload_off = TAR_ENVELOPE_HEAD_BYTES,
+	    .payload_bytes = 2ull * ZFILE_HEADER_BYTES + w->stored_bytes + w->blocks * 4ull,
+	    .open_bytes = bytes_from(w, index),
+	    .metadata_bytes = bytes_from(w, metadata),
+	    .start_bytes = bytes_from(w, start),
+	};
+}
+
+int layer_writer_finish(struct layer_writer *w, uint64_t metadata_bytes, uint64_t start_bytes,
+			struct layer_blob **ret, struct err *e)
+{
+	uint64_t index = w->plain_bytes;
 	int rc = put_index(w, e);
 
 	if (rc == 0 && w->filling)
@@ -270,6 +294,7 @@ int layer_writer_finish(struct layer_writer *w, struct layer_blob **ret, struct 
 		rc = put_frame(w, e);
 	if (rc < 0)
 		return rc;
+	note_layout(w, index, index - metadata_bytes, index - start_bytes);
 	*ret = w->blob;
 	w->blob = NULL;
 	return 0;
@@ -278,6 +303,11 @@ int layer_writer_finish(struct layer_writer *w, struct layer_blob **ret, struct 
 uint64_t layer_blob_bytes(const struct layer_blob *b)
 {
 	return PREFIX_BYTES + spool_bytes(b->spool);
+}
+
+const struct layout_note *layer_blob_note(const struct layer_blob *b)
+{
+	return &b->note;
 }
 
 uint64_t layer_blob_plain_bytes(const struct layer_blob *b)

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "digest.h"
+#include "layout_note.h"
 #include "spool.h"
 #include "squeeze.h"
 
@@ -39,9 +40,15 @@ int layer_writer_add(void *arg, uint64_t dev_off, const void *p, size_t bytes, s
 
 /*
  * layer_writer_finish - index, trailers, envelope; @w can then only be freed
+ * @metadata_bytes: how many of the last bytes that were added are file system metadata
+ * @start_bytes: the same with file data before it that was laid out for a start; else the same
  * Returns 0, -EOVERFLOW too many segments, -ENOSPC or -EIO of the temporary file.
  */
-int layer_writer_finish(struct layer_writer *w, struct layer_blob **ret, struct err *e);
+int layer_writer_finish(struct layer_writer *w, uint64_t metadata_bytes, uint64_t start_bytes,
+			struct layer_blob **ret, struct err *e);
+
+/* layer_blob_note - where things lie in it, for its descriptor */
+const struct layout_note *layer_blob_note(const struct layer_blob *b);
 
 uint64_t layer_blob_bytes(const struct layer_blob *b);
 uint64_t layer_blob_plain_bytes(const struct layer_blob *b); /* of the LSMT layer */

@@ -49,6 +49,8 @@ static void look_manifest(struct reuse *r, const struct store_manifest *m)
 		const struct oci_descriptor *d = &om->layers[i];
 		const char *chain = oci_annotation(d, ANNOTATION_CHAIN);
 		const char *how = oci_annotation(d, ANNOTATION_CONVERSION);
+		const char *text = oci_annotation(d, LAYOUT_NOTE_ANNOTATION);
+		struct layout_note note;
 		struct reuse_layer *l = &k->layer[k->count];
 
 		if (!chain || !how || strcmp(how, r->conversion) || !digest_valid(chain))
@@ -56,6 +58,8 @@ static void look_manifest(struct reuse *r, const struct store_manifest *m)
 		strcpy(l->chain_id, chain);
 		strcpy(l->digest, d->digest);
 		l->bytes = d->size;
+		if (text && !layout_note_parse(text, d->size, &note))
+			layout_note_text(&note, l->note);
 		k->count++;
 	}
 	if (k->count)

@@ -24,6 +24,7 @@ struct reuse_layer {
 	char chain_id[DIGEST_TEXT_BYTES];
 	char digest[DIGEST_TEXT_BYTES];
 	uint64_t bytes;
+	char note[LAYOUT_NOTE_BYTES]; /* "" none */
 };
 
 /*
