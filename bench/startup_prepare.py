@@ -12,7 +12,7 @@ import time
 
 import startup_report
 from startup_bed import Failure
-from startup_starts import READY, ROOT, Poller
+from startup_starts import READY, ROOT
 
 RECORD_SECONDS = 120
 
@@ -54,7 +54,8 @@ def get_image(bed, image, options, say):
 
 
 def copy_within(bed, source, target):
-    bed.run(["skopeo", "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false",
+    # preserved, or skopeo compresses the layers once more and drops their annotations
+    bed.run(["skopeo", "copy", "--quiet", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false",
              "docker://" + source, "docker://" + target], where="registry")
 
 
@@ -73,23 +74,19 @@ def record(bed, tools, image, name, trace):
                if tools.has("trace", "record", "--%s-dir" % d)]
     if tools.has("trace", "record", "--insecure"):
         options.append("--insecure")
-    for option in ("--max", "--for"):
-        if tools.has("trace", "record", option):
-            options.append("%s=%ds" % (option, RECORD_SECONDS))
-            break
-    poller = Poller(bed, ["redis", "127.0.0.1:1"], RECORD_SECONDS)  # never answers: it holds the namespace
-    try:
-        if tools.has("trace", "record", "--net") and tools.has("trace", "record", "--until-exec"):
-            probe = ["nsenter", "--net=" + poller.namespace, sys.executable, READY, "--timeout=1"] + image["ready"]
-            options += ["--net=ns:" + poller.namespace, "--until-exec=" + " ".join(map(quote, probe))]
-        elif image["ready"][0] == "http" and tools.has("trace", "record", "--until-http"):
-            options.append("--until-http=http://%s%s" % tuple(image["ready"][1:3]))
-        else:
-            options.append("--until-idle=2s")
-        bed.run([tools.headstart, "trace", "record"] + options + ["-o", trace, "docker://" + name],
-                where="registry")
-    finally:
-        poller.end()
+    if tools.has("trace", "record", "--max"):
+        options.append("--max=%ds" % RECORD_SECONDS)
+    if tools.has("trace", "record", "--prefetch"):
+        options.append("--prefetch=off")
+    if tools.has("trace", "record", "--until-exec"):
+        # run in the container's network; it asks often itself, so that the end is told when it is there
+        probe = [sys.executable, "-S", "-E", READY, "--every=5", "--timeout=10"] + image["ready"]
+        options.append("--until-exec=exec " + " ".join(map(quote, probe)))
+    elif image["ready"][0] == "http" and tools.has("trace", "record", "--until-http"):
+        options.append("--until-http=http://%s%s" % tuple(image["ready"][1:3]))
+    else:
+        options.append("--until-idle=2s")
+    bed.run([tools.headstart, "trace", "record"] + options + ["-o", trace, "docker://" + name], where="registry")
 
 
 def index_bytes(bed, tools, name):

@@ -177,6 +177,16 @@ def table_rows(image):
                percent(row["coverage"]), percent(row["accuracy"]))
 
 
+def listless(image):
+    """Variants that should have replayed a list and found none, with the reason."""
+    found = {}
+    for s in image["starts"]:
+        state = dig(s, "status", "prefetch", "state")
+        if s["variant"] in ("static", "prefetch", "laid-out") and state in ("none", "off", "failed"):
+            found[s["variant"]] = dig(s, "status", "prefetch", "why") or state
+    return found
+
+
 def notes(image):
     """What stands below an image's table."""
     b, lines = image["bound"], []
@@ -197,6 +207,8 @@ def notes(image):
                      "that was used, %s over one that is warm" % (
                          i["bytes"] / 1e6, show(i["cold_s"]), show(i["cold_8_s"]), show(i["used_s"]),
                          show(i["warm_s"])))
+    for variant, why in listless(image).items():
+        lines.append("%s replayed no list: %s" % (variant, why))
     if image["better_pull"]:
         lines.append("\"classic\" in the ratios is %s, the quicker of the pulls measured" % image["better_pull"])
     return lines

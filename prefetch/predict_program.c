@@ -72,6 +72,16 @@ static bool is_shell(const char *name)
 	       strcmp(name, "busybox") == 0 || strcmp(name, "ash") == 0;
 }
 
+/* A program by the name it was called by, which may be a link; its configuration goes by that. */
+static void called(struct predict *p, const char *w, struct known *k, char *const *args,
+		   unsigned int depth)
+{
+	const char *slash = strrchr(w, '/');
+
+	predict_program(p, k, args, depth + 1);
+	predict_configuration(p, slash ? slash + 1 : w);
+}
+
 /* The first argument that is a program, with what follows as its arguments. */
 static void run_args(struct predict *p, char *const *args, unsigned int depth)
 {
@@ -82,7 +92,7 @@ static void run_args(struct predict *p, char *const *args, unsigned int depth)
 			continue;
 		k = predict_in_path(p, *args);
 		if (k && k->node.mode & 0111) {
-			predict_program(p, k, args + 1, depth + 1);
+			called(p, *args, k, args + 1, depth);
 			return;
 		}
 	}
@@ -96,13 +106,13 @@ static void word(struct predict *p, const char *w, bool command, unsigned int de
 	if (w[0] == '/') {
 		k = predict_find_file(p, w);
 		if (k && k->node.mode & 0111)
-			predict_program(p, k, NULL, depth + 1);
+			called(p, w, k, NULL, depth);
 		else if (k && k->node.bytes <= PREDICT_SMALL_BYTES)
 			predict_whole(p, k);
 	} else if (command && islower((unsigned char)w[0]) && !strchr(w, '/')) {
 		k = predict_in_path(p, w);
 		if (k)
-			predict_program(p, k, NULL, depth + 1);
+			called(p, w, k, NULL, depth);
 	}
 }
 

@@ -7,13 +7,11 @@
  */
 #include <cjson/cJSON.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "attribute.h"
 #include "cleanup.h"
@@ -21,7 +19,6 @@
 #include "commands.h"
 #include "container.h"
 #include "err.h"
-#include "imagefs.h"
 #include "interrupt.h"
 #include "log.h"
 #include "options.h"
@@ -243,46 +240,18 @@ static bool turn(void *arg, const struct pollfd *p, size_t count)
 	return recording_turn(&o->g);
 }
 
-static int device_read(void *arg, void *buf, size_t bytes, uint64_t off, struct err *e)
-{
-	const int *fd = arg;
-
-	while (bytes) {
-		ssize_t n = pread(*fd, buf, bytes, (off_t)off);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return err_set(e, n ? -errno : -EIO, "device of the image: %s",
-				       n ? strerror(errno) : "it ends too early");
-		buf = (char *)buf + n;
-		bytes -= (size_t)n;
-		off += (uint64_t)n;
-	}
-	return 0;
-}
-
 /* Paths by the file system of the image, whose metadata the kernel has read by now. */
 static void name_own(struct own_run *o)
 {
-	_cleanup_fd_ int fd = open(o->u.a.loop.path, O_RDONLY | O_CLOEXEC);
-	struct imagefs_device d = {.read = device_read, .arg = &fd, .bytes = o->u.a.rec->bytes};
-	uint32_t dev = o->major << 20 | o->minor;
 	struct attribution *a = attribution_new();
-	struct imagefs *fs = NULL;
 	struct err e = {0};
-	int r;
 
 	attribution_want_objects(a, o->g.writer);
-	r = fd < 0 ? err_set(&e, -errno, "%s: %s", o->u.a.loop.path, strerror(errno))
-		   : imagefs_open(&d, &fs, &e);
-	if (!r)
-		r = attribution_add_image(a, dev, fs, &e);
-	/* the kernel knows file systems that we do not */
-	if (r && o->u.a.mounted && attribution_add_tree(a, o->u.lower, &e))
+	/* the kernel may know file systems that we do not */
+	if (record_target_device(a, o->major << 20 | o->minor, &e) && o->u.a.mounted &&
+	    attribution_add_tree(a, o->u.lower, &e))
 		log_warn("files have no paths error=%s", e.msg);
 	attribution_name_objects(a, o->g.writer);
-	imagefs_close(fs);
 	attribution_free(a);
 }
 

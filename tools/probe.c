@@ -81,7 +81,7 @@ unsigned int probe_http_status(const char *answer)
 {
 	unsigned int code;
 
-	if (!text_starts_with(answer, "HTTP/1.") || sscanf(answer + 7, "%*u %3u", &code) != 1)
+	if (sscanf(answer, "HTTP/1.%*u %3u", &code) != 1)
 		return 0;
 	return code;
 }

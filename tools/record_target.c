@@ -5,6 +5,7 @@
 #include <cjson/cJSON.h>
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 
 #include "cleanup.h"
 #include "err.h"
+#include "imagefs.h"
 #include "log.h"
 #include "options.h"
 #include "proc_task.h"
@@ -232,6 +234,7 @@ static void learn_mount(struct record_target *t, const struct proc_mount *m)
 static void learn_root(struct record_target *t)
 {
 	struct proc_mount m = {0};
+	struct stat ours, theirs;
 	char *dir;
 
 	if (t->container) {
@@ -249,8 +252,14 @@ static void learn_root(struct record_target *t)
 	if (!t->pid || proc_mount_at(t->pid, "/", &m, NULL))
 		return;
 	t->rooted = true;
-	t->tree = text_printf("/proc/%d/root", (int)t->pid);
-	learn_mount(t, &m);
+	dir = text_printf("/proc/%d/root", (int)t->pid);
+	/* who has the host's root has no image, but for what it may enter */
+	if (stat("/", &ours) || stat(dir, &theirs) || ours.st_dev != theirs.st_dev ||
+	    ours.st_ino != theirs.st_ino) {
+		t->tree = steal_ptr(dir);
+		learn_mount(t, &m);
+	}
+	free(dir);
 	proc_mount_done(&m);
 }
 
@@ -285,16 +294,72 @@ void record_target_head(const struct record_target *t, struct trace *ret)
 	memcpy(ret->digest, t->digest, sizeof(ret->digest));
 }
 
+static int device_read(void *arg, void *buf, size_t bytes, uint64_t off, struct err *e)
+{
+	const int *fd = arg;
+
+	while (bytes) {
+		ssize_t n = pread(*fd, buf, bytes, (off_t)off);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return err_set(e, n ? -errno : -EIO, "device of the image: %s",
+				       n ? strerror(errno) : "it ends too early");
+		buf = (char *)buf + n;
+		bytes -= (size_t)n;
+		off += (uint64_t)n;
+	}
+	return 0;
+}
+
+int record_target_device(struct attribution *a, uint32_t dev, struct err *e)
+{
+	_cleanup_free_ char *path = text_printf("/dev/loop%u", dev & 0xfffff);
+	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+	struct imagefs_device d = {.read = device_read, .arg = &fd, .bytes = (uint64_t)end};
+	struct imagefs *fs;
+	int r;
+
+	if (end < 0)
+		return err_set(e, -errno, "%s: %s", path, strerror(errno));
+	r = imagefs_open(&d, &fs, e);
+	if (r)
+		return r;
+	r = attribution_add_image(a, dev, fs, e);
+	imagefs_close(fs);
+	return r;
+}
+
+/* Images that are mounted here, wherever: their own paths count. */
+static void name_by_devices(struct attribution *a, const struct recording *g)
+{
+	for (size_t i = 0; i < g->device_count; i++) {
+		struct err e = {0};
+		bool touched = false;
+
+		for (size_t n = 0; n < trace_writer_objects(g->writer) && !touched; n++)
+			touched = trace_writer_object_at(g->writer, n)->dev == g->devices[i];
+		if (touched && record_target_device(a, g->devices[i], &e))
+			log_warn("the file system of an image cannot be looked through "
+				 "error=%s",
+				 e.msg);
+	}
+}
+
 void record_target_name(const struct record_target *t, struct recording *g)
 {
 	struct attribution *a = attribution_new();
 	struct err e = {0};
 
 	attribution_want_objects(a, g->writer);
+	name_by_devices(a, g);
 	for (size_t i = 0; i < t->layers.lower_count; i++)
 		if (attribution_missing(a) && attribution_add_tree(a, t->layers.lower[i], &e))
 			log_warn("a layer cannot be looked through error=%s", e.msg);
-	if (!t->layers.lower_count && t->tree && attribution_add_tree(a, t->tree, &e))
+	if (!t->layers.lower_count && t->tree && attribution_missing(a) &&
+	    attribution_add_tree(a, t->tree, &e))
 		log_warn("the root directory cannot be looked through, files have no paths "
 			 "error=%s",
 			 e.msg);

@@ -49,6 +49,9 @@ bool record_target_ended(const struct record_target *t, const struct recording *
 /* record_target_head - what is known of it, for the trace */
 void record_target_head(const struct record_target *t, struct trace *ret);
 
+/* record_target_device - walk the file system of the image on the loop device @dev */
+int record_target_device(struct attribution *a, uint32_t dev, struct err *e);
+
 /* record_target_name - paths for the files of @g's trace; what cannot be found stays without */
 void record_target_name(const struct record_target *t, struct recording *g);
 

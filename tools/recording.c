@@ -15,6 +15,8 @@
 #include "log.h"
 #include "text.h"
 
+#define WINDOW_BYTES (64u << 10) /* larger ones were mapped for no reason that is known */
+
 int recording_open(struct recording *g, const char *path, uint64_t ring_bytes, struct err *e)
 {
 	g->path = path;
@@ -46,7 +48,7 @@ int recording_begin(struct recording *g, const struct trace *head, struct err *e
 		full.precision = TRACE_FETCHED;
 	r = trace_writer_open(g->path, &full, &g->writer, e);
 	if (!r)
-		g->start_ns = clock_now_ns();
+		g->start_ns = g->flushed_ns = clock_now_ns();
 	return r;
 }
 
@@ -96,6 +98,19 @@ static void take(void *arg, const struct recorder_event *in)
 		g->last_demand_ns = in->at_ns;
 }
 
+/* What a crash loses is at most a second. */
+static void flush(struct recording *g, uint64_t now)
+{
+	struct err e = {0};
+
+	if (g->error || now - g->flushed_ns < NS_PER_SEC)
+		return;
+	g->flushed_ns = now;
+	g->error = trace_writer_flush(g->writer, &e);
+	if (g->error)
+		log_error("the recording ends here error=%s", e.msg);
+}
+
 bool recording_turn(struct recording *g)
 {
 	uint64_t now;
@@ -104,6 +119,7 @@ bool recording_turn(struct recording *g)
 		return g->ended_by != NULL;
 	(void)recorder_poll(g->recorder, 0, take, g); /* a bad ring has no events */
 	now = clock_now_ns();
+	flush(g, now);
 	if (g->error == -ENOSPC)
 		recording_end(g, "limit");
 	else if (g->error)
@@ -166,6 +182,8 @@ static bool demanded(const struct trace *t, const struct trace_event *ev)
 		return ev->kind == TRACE_CACHED;
 	if (t->precision == TRACE_FETCHED)
 		return ev->kind == TRACE_CACHED;
+	if (t->precision == TRACE_WINDOWS && ev->kind == TRACE_MAPPED)
+		return ev->bytes <= WINDOW_BYTES;
 	return ev->kind == TRACE_READ || ev->kind == TRACE_FAULT;
 }
 

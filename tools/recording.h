@@ -34,6 +34,7 @@ struct recording {
 
 	uint64_t start_ns;	 /* CLOCK_MONOTONIC; 0 until recording_begin() */
 	uint64_t last_demand_ns; /* 0: none yet */
+	uint64_t flushed_ns;	 /* when the file was last made to have all */
 	uint64_t ended_ns;
 	const char *ended_by; /* NULL while it runs */
 	int error;	      /* of the writer */

@@ -31,6 +31,7 @@ struct recorder {
 	struct ring_buffer *ring;
 	bool demand;
 	bool follows, awaits; /* their programs are attached */
+	int stats_fd;	      /* while it is open, the kernel measures programs; -1 */
 	uint64_t last_ns;     /* of the event handed over last */
 
 	/* of the call in progress */
@@ -111,6 +112,9 @@ static int choose(struct recorder *r, const struct btf *btf, struct err *e)
 
 /* The last line that the library or the verifier had to say, for the message. */
 static char last_words[256];
+
+static int print_libbpf(enum libbpf_print_level level, const char *fmt, va_list args)
+    __attribute__((format(printf, 2, 0)));
 
 static int print_libbpf(enum libbpf_print_level level, const char *fmt, va_list args)
 {
@@ -224,6 +228,7 @@ int recorder_new(uint64_t ring_bytes, struct recorder **ret, struct err *e)
 	libbpf_set_print(print_libbpf);
 	last_words[0] = '\0';
 	r = xmalloc_zero(1, sizeof(*r));
+	r->stats_fd = -1;
 	err = load(r, ring_bytes, e);
 	if (err) {
 		recorder_free(r);
@@ -242,6 +247,7 @@ void recorder_free(struct recorder *r)
 {
 	if (!r)
 		return;
+	cleanup_fd(&r->stats_fd);
 	ring_buffer__free(r->ring);
 	startup_bpf__destroy(r->bpf);
 	free(r);
@@ -369,4 +375,33 @@ uint64_t recorder_lost(const struct recorder *r)
 uint64_t recorder_missed(const struct recorder *r)
 {
 	return __atomic_load_n(&r->bpf->bss->forks_missed, __ATOMIC_RELAXED);
+}
+
+/* ---- what it costs ---- */
+
+int recorder_measure(struct recorder *r, struct err *e)
+{
+	if (r->stats_fd < 0)
+		r->stats_fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
+	return r->stats_fd < 0 ? refuse(-errno, "the kernel's statistics of BPF programs", e) : 0;
+}
+
+int recorder_cost(const struct recorder *r, uint64_t *ret_calls, uint64_t *ret_ns, struct err *e)
+{
+	struct bpf_program *p;
+
+	*ret_calls = *ret_ns = 0;
+	bpf_object__for_each_program(p, r->bpf->obj)
+	{
+		struct bpf_prog_info info = {0};
+		__u32 len = sizeof(info);
+
+		if (!bpf_program__autoload(p))
+			continue;
+		if (bpf_obj_get_info_by_fd(bpf_program__fd(p), &info, &len))
+			return refuse(-errno, bpf_program__name(p), e);
+		*ret_calls += info.run_cnt;
+		*ret_ns += info.run_time_ns;
+	}
+	return 0;
 }

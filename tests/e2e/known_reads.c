@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * reader.c - a start whose reads are known: does what its arguments say, in order
+ * known_reads.c - a start whose reads are known: does what its arguments say, in order
  *
  *	read FILE OFF BYTES	one pread
  *	map FILE OFF		touch one byte through a mapping
