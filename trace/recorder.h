@@ -46,6 +46,8 @@ struct recorder_event {
  */
 int recorder_new(uint64_t ring_bytes, struct recorder **ret, struct err *e);
 void recorder_free(struct recorder *r); /* detaches; NULL is fine */
+/* recorder_skip_mapped - no MAPPED events, which tell nothing new when the read-ahead is off */
+void recorder_skip_mapped(struct recorder *r);
 /* recorder_stop - nothing more passes; what is there can still be polled for */
 void recorder_stop(struct recorder *r);
 
