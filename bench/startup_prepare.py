@@ -12,7 +12,7 @@ import time
 
 import startup_report
 from startup_bed import Failure
-from startup_starts import READY, ROOT, Poller
+from startup_starts import READY, ROOT
 
 RECORD_SECONDS = 120
 
@@ -54,17 +54,18 @@ def get_image(bed, image, options, say):
 
 
 def copy_within(bed, source, target):
-    bed.run(["skopeo", "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false",
+    # preserved, or skopeo compresses the layers once more and drops their annotations
+    bed.run(["skopeo", "copy", "--quiet", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false",
              "docker://" + source, "docker://" + target], where="registry")
 
 
-def headstart_run(bed, tools, *args):
-    """A command of headstart beside the registry; the time it took."""
-    begin = time.monotonic()
-    extra = ["--insecure"] if tools.has(*(a for a in args[:2] if re.fullmatch("[a-z]+", a)), "--insecure") else []
-    words = [a for a in args[:2] if re.fullmatch("[a-z]+", a)]
-    bed.run([tools.headstart] + words + extra + list(args[len(words):]), where="registry")
-    return time.monotonic() - begin
+def beside(bed, tools, command, *args):
+    """A command of headstart beside the registry, with nothing of the host's own; what it printed."""
+    words = command.split()
+    options = ["--insecure"] if tools.has(*words, "--insecure") else []
+    if tools.has(*words, "--cache-dir"):
+        options.append("--cache-dir=" + bed.path("prepare-cache"))
+    return bed.run([tools.headstart] + words + options + list(args), where="registry")
 
 
 def record(bed, tools, image, name, trace):
@@ -73,23 +74,19 @@ def record(bed, tools, image, name, trace):
                if tools.has("trace", "record", "--%s-dir" % d)]
     if tools.has("trace", "record", "--insecure"):
         options.append("--insecure")
-    for option in ("--max", "--for"):
-        if tools.has("trace", "record", option):
-            options.append("%s=%ds" % (option, RECORD_SECONDS))
-            break
-    poller = Poller(bed, ["redis", "127.0.0.1:1"], RECORD_SECONDS)  # never answers: it holds the namespace
-    try:
-        if tools.has("trace", "record", "--net") and tools.has("trace", "record", "--until-exec"):
-            probe = ["nsenter", "--net=" + poller.namespace, sys.executable, READY, "--timeout=1"] + image["ready"]
-            options += ["--net=ns:" + poller.namespace, "--until-exec=" + " ".join(map(quote, probe))]
-        elif image["ready"][0] == "http" and tools.has("trace", "record", "--until-http"):
-            options.append("--until-http=http://%s%s" % tuple(image["ready"][1:3]))
-        else:
-            options.append("--until-idle=2s")
-        bed.run([tools.headstart, "trace", "record"] + options + ["-o", trace, "docker://" + name],
-                where="registry")
-    finally:
-        poller.end()
+    if tools.has("trace", "record", "--max"):
+        options.append("--max=%ds" % RECORD_SECONDS)
+    if tools.has("trace", "record", "--prefetch"):
+        options.append("--prefetch=off")
+    if tools.has("trace", "record", "--until-exec"):
+        # run in the container's network; it asks often itself, so that the end is told when it is there
+        probe = [sys.executable, "-S", "-E", READY, "--every=5", "--timeout=10"] + image["ready"]
+        options.append("--until-exec=exec " + " ".join(map(quote, probe)))
+    elif image["ready"][0] == "http" and tools.has("trace", "record", "--until-http"):
+        options.append("--until-http=http://%s%s" % tuple(image["ready"][1:3]))
+    else:
+        options.append("--until-idle=2s")
+    bed.run([tools.headstart, "trace", "record"] + options + ["-o", trace, "docker://" + name], where="registry")
 
 
 def index_bytes(bed, tools, name):
@@ -134,8 +131,9 @@ def prepare(bed, tools, starter, image, options, say):
     if not image["usable"]:
         return
     say("%s: converting" % name)
-    image["convert_s"] = headstart_run(bed, tools, "convert", "docker://" + base + ":1",
-                                       "docker://" + base + ":1_accelerated")
+    begin = time.monotonic()
+    beside(bed, tools, "convert", "docker://" + base + ":1", "docker://" + base + ":1_accelerated")
+    image["convert_s"] = time.monotonic() - begin
     image["index_bytes"] = index_bytes(bed, tools, base + ":1_accelerated")
     image["accelerated_bytes"] = sum(b for _, b in bed.blobs(base + ":1_accelerated"))
     starter.names["lazy"] = starter.names["static"] = base + ":1_accelerated"
@@ -145,11 +143,10 @@ def prepare(bed, tools, starter, image, options, say):
     try:
         say("%s: recording a start" % name)
         record(bed, tools, image, base + ":1_accelerated", trace)
-        headstart_run(bed, tools, "prefetch", "make", "-o", listed, trace)
-        if tools.has("prefetch", "show"):
-            shown = bed.run([tools.headstart, "prefetch", "show", listed, "--json"], where="registry")
-            image["list"] = json.loads(shown)
-            image["list_bytes"] = startup_report.list_bytes(image["list"])
+        as_json = ["--json"] if tools.has("prefetch", "make", "--json") else []
+        told = beside(bed, tools, "prefetch make", "-o", listed, *as_json, trace)
+        image["list"] = json.loads(told) if as_json else None
+        image["list_bytes"] = startup_report.list_bytes(image["list"])
     except (Failure, ValueError) as e:
         for variant in ("prefetch", "laid-out"):
             if variant in image["usable"]:
@@ -170,11 +167,11 @@ def push_recorded(bed, tools, base, listed):
     """The same image in a repository of its own, so that the predicted list stays with the other."""
     target = base + "-recorded:1_accelerated"
     copy_within(bed, base + ":1_accelerated", target)
-    headstart_run(bed, tools, "prefetch", "push", listed, "docker://" + target)
+    beside(bed, tools, "prefetch push", listed, "docker://" + target)
     return target
 
 
 def lay_out(bed, tools, base, listed):
     target = base + "-laid-out:1_accelerated"
-    headstart_run(bed, tools, "convert", "--layout-by", listed, "docker://" + base + ":1", "docker://" + target)
+    beside(bed, tools, "convert", "--layout-by", listed, "docker://" + base + ":1", "docker://" + target)
     return target

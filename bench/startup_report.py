@@ -63,14 +63,10 @@ def lower_bound(touched, metadata, rate, rtt, warm):
     return (touched + metadata) * 8 / rate + ROUND_TRIPS * rtt + warm
 
 
-def list_bytes(shown):
-    """Stored bytes that a prefetch list names, of `prefetch show --json`; None when it tells none."""
-    for path in (("planned_stored_bytes",), ("stored_bytes",), ("planned", "stored_bytes"), ("planned_bytes",),
-                 ("stats", "stored_bytes"), ("totals", "stored_bytes")):
-        value = dig(shown, *path)
-        if isinstance(value, (int, float)) and value > 0:
-            return int(value)
-    return None
+def list_bytes(made):
+    """Stored bytes that a prefetch list names, as `prefetch make --json` tells; None when it does not."""
+    value = dig(made, "range_bytes")
+    return int(value) if isinstance(value, (int, float)) and value > 0 else None
 
 
 def bound_of(image, rate, rtt):
@@ -177,6 +173,16 @@ def table_rows(image):
                percent(row["coverage"]), percent(row["accuracy"]))
 
 
+def listless(image):
+    """Variants that should have replayed a list and found none, with the reason."""
+    found = {}
+    for s in image["starts"]:
+        state = dig(s, "status", "prefetch", "state")
+        if s["variant"] in ("static", "prefetch", "laid-out") and state in ("none", "off", "failed"):
+            found[s["variant"]] = dig(s, "status", "prefetch", "why") or state
+    return found
+
+
 def notes(image):
     """What stands below an image's table."""
     b, lines = image["bound"], []
@@ -197,6 +203,8 @@ def notes(image):
                      "that was used, %s over one that is warm" % (
                          i["bytes"] / 1e6, show(i["cold_s"]), show(i["cold_8_s"]), show(i["used_s"]),
                          show(i["warm_s"])))
+    for variant, why in listless(image).items():
+        lines.append("%s replayed no list: %s" % (variant, why))
     if image["better_pull"]:
         lines.append("\"classic\" in the ratios is %s, the quicker of the pulls measured" % image["better_pull"])
     return lines

@@ -600,40 +600,79 @@ static uint32_t blob_number(const struct image *i, const struct blob *b)
 	return n;
 }
 
+/* Stored ranges on their way out; neighbours are fused. */
+struct stored_run {
+	const struct image *image;
+	struct hs_stored run;
+	int (*fn)(void *arg, const struct hs_stored *s);
+	void *arg;
+};
+
+static int end_run(struct stored_run *r)
+{
+	return r->run.bytes ? r->fn(r->arg, &r->run) : 0;
+}
+
+/* The first part of [plain) of @s that has one plan; how long it is in *ret_done. */
+static int add_stored(struct stored_run *r, const struct stream *s, struct range plain,
+		      uint64_t *ret_done)
+{
+	struct hs_stored *run = &r->run;
+	struct stream_plan plan;
+	uint32_t blob = blob_number(r->image, s->blob);
+	int rc = 0;
+
+	*ret_done = stream_plan(s, plain, &plan);
+	if (run->bytes && blob == run->blob && plan.stored.off >= run->off &&
+	    plan.stored.off <= run->off + run->bytes) {
+		run->bytes = max_u64(run->off + run->bytes, range_end(plan.stored)) - run->off;
+	} else {
+		rc = end_run(r);
+		*run = (struct hs_stored){blob, plan.stored.off, plan.stored.len};
+	}
+	return rc;
+}
+
 int hs_image_stored(const struct hs_image *img, uint64_t off, uint64_t bytes,
 		    int (*fn)(void *arg, const struct hs_stored *s), void *arg)
 {
-	struct hs_stored run = {0};
+	struct stored_run run = {.image = img->image, .fn = fn, .arg = arg};
 	struct range rest = range_of(off, bytes);
 
 	if (!range_inside(rest, img->image->bytes))
 		return -EINVAL;
 	while (rest.len) {
 		struct map_piece mp = image_map_next(img->image->map, rest);
-		struct stream_plan plan;
-		struct stream *s;
 		uint64_t done = mp.range.len;
-		uint32_t blob;
-		int rc;
+		int rc = mp.zero ? 0
+				 : add_stored(&run, image_stream(img->image, &mp),
+					      range_of(mp.moff, mp.range.len), &done);
 
-		if (!mp.zero) {
-			s = image_stream(img->image, &mp);
-			done = stream_plan(s, range_of(mp.moff, mp.range.len), &plan);
-			blob = blob_number(img->image, s->blob);
-			if (run.bytes && blob == run.blob && plan.stored.off >= run.off &&
-			    plan.stored.off <= run.off + run.bytes) {
-				run.bytes =
-				    max_u64(run.off + run.bytes, range_end(plan.stored)) - run.off;
-			} else {
-				rc = run.bytes ? fn(arg, &run) : 0;
-				if (rc)
-					return rc;
-				run = (struct hs_stored){blob, plan.stored.off, plan.stored.len};
-			}
-		}
+		if (rc)
+			return rc;
 		rest = range_of(rest.off + done, rest.len - done);
 	}
-	return run.bytes ? fn(arg, &run) : 0;
+	return end_run(&run);
+}
+
+int hs_image_stored_layer(const struct hs_image *img, size_t layer, uint64_t off, uint64_t bytes,
+			  int (*fn)(void *arg, const struct hs_stored *s), void *arg)
+{
+	struct stored_run run = {.image = img->image, .fn = fn, .arg = arg};
+	struct range rest = range_of(off, bytes);
+
+	if (layer >= img->image->layer_count ||
+	    !range_inside(rest, img->image->layers[layer].main.bytes))
+		return -EINVAL;
+	while (rest.len) {
+		uint64_t done;
+		int rc = add_stored(&run, &img->image->layers[layer].main, rest, &done);
+
+		if (rc)
+			return rc;
+		rest = range_of(rest.off + done, rest.len - done);
+	}
+	return end_run(&run);
 }
 
 bool hs_image_opening(const struct hs_image *img, size_t n, struct hs_stored *ret)

@@ -152,6 +152,14 @@ void hs_image_blob(const struct hs_image *img, size_t n, struct hs_blob_info *re
 int hs_image_stored(const struct hs_image *img, uint64_t off, uint64_t bytes,
 		    int (*fn)(void *arg, const struct hs_stored *s), void *arg);
 
+/*
+ * hs_image_stored_layer - the same for plain bytes of layer @layer's file (0: bottom), as traces of
+ * overlaybd name them: LSMT header, data and index
+ * Returns 0, what @fn returned, or -EINVAL no such layer or behind its end.
+ */
+int hs_image_stored_layer(const struct hs_image *img, size_t layer, uint64_t off, uint64_t bytes,
+			  int (*fn)(void *arg, const struct hs_stored *s), void *arg);
+
 /* hs_image_opening - stored range @n that opening the image reads anyway; false behind the last */
 bool hs_image_opening(const struct hs_image *img, size_t n, struct hs_stored *ret);
 

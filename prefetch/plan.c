@@ -21,10 +21,10 @@
 
 #include "cleanup.h"
 #include "err.h"
-#include "paint.h"
 #include "prefetch_list.h"
 #include "range.h"
 #include "text.h"
+#include "weigh.h"
 
 /* Device bytes per question to the map: pieces then end where compressed blocks do. */
 #define STEP_BYTES (256u << 10)
@@ -39,13 +39,6 @@ void plan_options_default(struct plan_options *o)
 	    .min_runs_permille = 500,
 	};
 }
-
-/* Stored bytes read by one run. */
-struct piece {
-	uint32_t blob, run;
-	uint64_t at_ns;
-	uint64_t off, bytes;
-};
 
 /* Stored bytes to fetch; disjoint. */
 struct segment {
@@ -66,7 +59,7 @@ struct planner {
 	struct prefetch_list *l;
 	struct err *e;
 
-	struct piece *pieces;
+	struct weigh_touch *pieces; /* of stored bytes; the line is the blob */
 	size_t piece_count, piece_room;
 	struct segments segments;
 
@@ -94,17 +87,6 @@ static void *room_for_one(void *p, size_t count, size_t *room, size_t bytes)
 
 /* --- of the device: first touches of each run ----------------------------------------------- */
 
-static int by_run_and_time(const void *a, const void *b)
-{
-	const struct plan_touch *x = a, *y = b;
-
-	COMPARE(x->run, y->run);
-	COMPARE(x->at_ns, y->at_ns);
-	COMPARE(x->off, y->off);
-	COMPARE(x->bytes, y->bytes);
-	return 0;
-}
-
 static int take_stored(void *arg, uint32_t blob, uint64_t off, uint64_t bytes)
 {
 	struct planner *p = arg;
@@ -115,23 +97,8 @@ static int take_stored(void *arg, uint32_t blob, uint64_t off, uint64_t bytes)
 	    !range_inside(range_of(off, bytes), p->l->blobs[blob].bytes))
 		return err_set(p->e, -EBADMSG, "stored bytes of no blob of the list");
 	p->pieces = room_for_one(p->pieces, p->piece_count, &p->piece_room, sizeof(*p->pieces));
-	p->pieces[p->piece_count++] = (struct piece){blob, p->run, p->at_ns, off, bytes};
+	p->pieces[p->piece_count++] = (struct weigh_touch){blob, p->run, p->at_ns, off, bytes};
 	return 0;
-}
-
-/* When each part of the device was touched first by one run. */
-struct first_touch {
-	uint64_t *at_ns; /* of every part */
-	bool *touched;
-	uint64_t now_ns;
-};
-
-static void touch_part(void *arg, size_t part)
-{
-	struct first_touch *f = arg;
-
-	f->at_ns[part] = f->now_ns;
-	f->touched[part] = true;
 }
 
 static int map_range(struct planner *p, uint64_t off, uint64_t bytes)
@@ -148,107 +115,73 @@ static int map_range(struct planner *p, uint64_t off, uint64_t bytes)
 	return 0;
 }
 
-/* The pieces of one run; @t in order of time. */
-static int map_run(struct planner *p, const struct plan_touch *t, size_t count)
-{
-	uint64_t *cut = xmalloc_zero(2 * count, sizeof(*cut));
-	struct paint_line line;
-	struct first_touch f;
-	int r = 0;
+/* Neighbours of the same time, to be mapped together. */
+struct fused {
+	struct planner *p;
+	struct weigh_touch t;
+	int error;
+};
 
-	for (size_t i = 0; i < count; i++) {
-		cut[2 * i] = t[i].off;
-		cut[2 * i + 1] = t[i].off + t[i].bytes;
+static void map_fused(struct fused *f)
+{
+	if (f->error)
+		return;
+	f->p->at_ns = f->t.at_ns;
+	f->error = map_range(f->p, f->t.off, f->t.bytes);
+}
+
+static void fuse_part(void *arg, const struct weigh_touch *part)
+{
+	struct fused *f = arg;
+
+	if (f->t.bytes && f->t.at_ns == part->at_ns && f->t.off + f->t.bytes == part->off) {
+		f->t.bytes += part->bytes;
+		return;
 	}
-	paint_line_make(&line, cut, 2 * count);
-	f.at_ns = xmalloc_zero(line.cuts, sizeof(*f.at_ns));
-	f.touched = xmalloc_zero(line.cuts, sizeof(*f.touched));
-	for (size_t i = 0; i < count; i++) {
-		f.now_ns = t[i].at_ns;
-		paint(&line, t[i].off, t[i].bytes, touch_part, &f);
-	}
-	for (size_t i = 0, end; i + 1 < line.cuts && !r; i = end) {
-		end = i + 1;
-		if (!f.touched[i])
-			continue;
-		while (end + 1 < line.cuts && f.touched[end] && f.at_ns[end] == f.at_ns[i])
-			end++;
-		p->run = t->run;
-		p->at_ns = f.at_ns[i];
-		r = map_range(p, line.cut[i], line.cut[end] - line.cut[i]);
-	}
-	free(f.at_ns);
-	free(f.touched);
-	paint_line_done(&line);
-	return r;
+	map_fused(f);
+	f->t = *part;
+}
+
+static int by_run(const void *a, const void *b)
+{
+	const struct weigh_touch *x = a, *y = b;
+
+	COMPARE(x->run, y->run);
+	return 0;
 }
 
 static int map_touches(struct planner *p, const struct plan_touch *touches, size_t count,
 		       uint32_t runs)
 {
-	_cleanup_free_ struct plan_touch *t = xmalloc_zero(count, sizeof(*t));
+	_cleanup_free_ struct weigh_touch *t = xmalloc_zero(count, sizeof(*t));
 	size_t n = 0;
-	int r = 0;
 
 	for (size_t i = 0; i < count; i++) {
-		if (touches[i].run >= runs ||
-		    !range_checked(range_of(touches[i].off, touches[i].bytes)))
+		const struct plan_touch *from = &touches[i];
+
+		if (from->run >= runs || !range_checked(range_of(from->off, from->bytes)))
 			return err_set(p->e, -EINVAL, "touch %zu cannot be", i);
-		if (touches[i].bytes && (!p->o->budget_ns || touches[i].at_ns <= p->o->budget_ns))
-			t[n++] = touches[i];
+		if (from->bytes && (!p->o->budget_ns || from->at_ns <= p->o->budget_ns))
+			t[n++] =
+			    (struct weigh_touch){0, from->run, from->at_ns, from->off, from->bytes};
 	}
 	if (n)
-		qsort(t, n, sizeof(*t), by_run_and_time);
-	for (size_t i = 0, end; i < n && !r; i = end) {
+		qsort(t, n, sizeof(*t), by_run);
+	for (size_t i = 0, end; i < n; i = end) {
+		struct fused f = {.p = p};
+
 		for (end = i; end < n && t[end].run == t[i].run;)
 			end++;
-		r = map_run(p, t + i, end - i);
+		p->run = t[i].run;
+		weigh(t + i, end - i, 1, 0, fuse_part, &f);
+		map_fused(&f);
+		if (f.error)
+			return f.error;
 	}
-	return r;
+	return 0;
 }
 
 /* --- of the blobs: which bytes count, and when ---------------------------------------------- */
-
-static int by_blob_run_time(const void *a, const void *b)
-{
-	const struct piece *x = a, *y = b;
-
-	COMPARE(x->blob, y->blob);
-	COMPARE(x->run, y->run);
-	COMPARE(x->at_ns, y->at_ns);
-	COMPARE(x->off, y->off);
-	COMPARE(x->bytes, y->bytes);
-	return 0;
-}
-
-/* That a run read a part of the blob first at a time. */
-struct sight {
-	size_t part;
-	uint64_t at_ns;
-};
-
-struct sights {
-	struct sight *v;
-	size_t count, room;
-	uint64_t now_ns;
-};
-
-static void see_part(void *arg, size_t part)
-{
-	struct sights *s = arg;
-
-	s->v = room_for_one(s->v, s->count, &s->room, sizeof(*s->v));
-	s->v[s->count++] = (struct sight){part, s->now_ns};
-}
-
-static int by_part_and_time(const void *a, const void *b)
-{
-	const struct sight *x = a, *y = b;
-
-	COMPARE(x->part, y->part);
-	COMPARE(x->at_ns, y->at_ns);
-	return 0;
-}
 
 static void add_segment(struct segments *s, const struct segment *add)
 {
@@ -256,52 +189,14 @@ static void add_segment(struct segments *s, const struct segment *add)
 	s->v[s->count++] = *add;
 }
 
-/* The segments of one blob, ascending; @t: its pieces by run and time. */
-static void weigh_blob(struct planner *p, const struct piece *t, size_t count, uint32_t runs)
+static void add_part(void *arg, const struct weigh_touch *part)
 {
-	uint64_t *cut = xmalloc_zero(2 * count, sizeof(*cut));
-	struct sights s = {0};
-	struct paint_line line;
-
-	for (size_t i = 0; i < count; i++) {
-		cut[2 * i] = t[i].off;
-		cut[2 * i + 1] = t[i].off + t[i].bytes;
-	}
-	paint_line_make(&line, cut, 2 * count);
-	for (size_t i = 0; i < count; i++) {
-		if (i && t[i].run != t[i - 1].run)
-			paint_line_clear(&line);
-		s.now_ns = t[i].at_ns;
-		paint(&line, t[i].off, t[i].bytes, see_part, &s);
-	}
-	qsort(s.v, s.count, sizeof(*s.v), by_part_and_time);
-	for (size_t i = 0, end; i < s.count; i = end) {
-		size_t part = s.v[i].part;
-
-		for (end = i; end < s.count && s.v[end].part == part;)
-			end++;
-		if ((uint64_t)(end - i) * 1000 < (uint64_t)p->o->min_runs_permille * runs)
-			continue;
-		add_segment(&p->segments, &(struct segment){
-					      .blob = t->blob,
-					      .at_ns = s.v[i + (end - i - 1) / 2].at_ns,
-					      .off = line.cut[part],
-					      .bytes = line.cut[part + 1] - line.cut[part],
-					  });
-	}
-	free(s.v);
-	paint_line_done(&line);
-}
-
-static void weigh(struct planner *p, uint32_t runs)
-{
-	if (p->piece_count)
-		qsort(p->pieces, p->piece_count, sizeof(*p->pieces), by_blob_run_time);
-	for (size_t i = 0, end; i < p->piece_count; i = end) {
-		for (end = i; end < p->piece_count && p->pieces[end].blob == p->pieces[i].blob;)
-			end++;
-		weigh_blob(p, p->pieces + i, end - i, runs);
-	}
+	add_segment(arg, &(struct segment){
+			     .blob = part->line,
+			     .at_ns = part->at_ns,
+			     .off = part->off,
+			     .bytes = part->bytes,
+			 });
 }
 
 /* --- without what is there ------------------------------------------------------------------ */
@@ -601,7 +496,7 @@ int plan_ranges(const struct plan_touch *touches, size_t count, uint32_t runs,
 	if (!r) {
 		struct group *groups;
 
-		weigh(&p, runs);
+		weigh(p.pieces, p.piece_count, runs, o->min_runs_permille, add_part, &p.segments);
 		drop_have(&p);
 		keep_budget(&p);
 		groups = join_segments(&p);

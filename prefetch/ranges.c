@@ -41,6 +41,19 @@ static int add_touch(struct device_touches *d, const struct plan_touch *t, struc
 	return 0;
 }
 
+int device_touches_add_layer(struct device_touches *d, uint32_t run, uint64_t at_ns, uint32_t layer,
+			     uint64_t off, uint64_t bytes, struct err *e)
+{
+	uint64_t max = UINT64_C(1) << DEVICE_LAYER_BITS;
+	struct plan_touch t = {.at_ns = at_ns, .bytes = bytes, .run = run};
+
+	if (layer > UINT16_MAX || off >= max || bytes > max - off)
+		return err_set(e, -EINVAL, "layer %u has no %llu bytes at %llu", layer,
+			       (unsigned long long)bytes, (unsigned long long)off);
+	t.off = DEVICE_LAYER_BASE + ((uint64_t)layer << DEVICE_LAYER_BITS) + off;
+	return add_touch(d, &t, e);
+}
+
 struct adding {
 	struct device_touches *d;
 	struct plan_touch proto;
@@ -149,7 +162,7 @@ int prefetch_list_blobs(struct prefetch_list *l, const struct hs_image *img, uin
 
 		number[n] = UINT32_MAX;
 		hs_image_blob(img, n, &info);
-		if (info.local || !info.digest[0] || strlen(info.digest) >= sizeof(blobs->digest))
+		if (!info.digest[0] || strlen(info.digest) >= sizeof(blobs->digest))
 			continue;
 		/* one blob may be several layers */
 		while (same < used && strcmp(blobs[same].digest, info.digest) != 0)
@@ -189,6 +202,23 @@ static int one_stored(void *arg, const struct hs_stored *s)
 	return m->fn(m->fn_arg, m->number[s->blob], s->off, s->bytes);
 }
 
+/* A touch of a layer that the image does not have, or behind its end, is none. */
+static int layer_stored(struct mapping *m, uint64_t off, uint64_t bytes)
+{
+	size_t layer = off >> DEVICE_LAYER_BITS;
+	struct hs_layer_info info;
+
+	off &= (UINT64_C(1) << DEVICE_LAYER_BITS) - 1;
+	if (layer >= hs_image_layer_count(m->img))
+		return 0;
+	hs_image_layer(m->img, layer, &info);
+	if (off >= info.plain_bytes)
+		return 0;
+	if (bytes > info.plain_bytes - off)
+		bytes = info.plain_bytes - off;
+	return hs_image_stored_layer(m->img, layer, off, bytes, one_stored, m);
+}
+
 static int stored(void *arg, uint64_t dev_off, uint64_t bytes, plan_stored_fn *fn, void *fn_arg)
 {
 	struct mapping m = *(const struct mapping *)arg;
@@ -196,6 +226,8 @@ static int stored(void *arg, uint64_t dev_off, uint64_t bytes, plan_stored_fn *f
 
 	m.fn = fn;
 	m.fn_arg = fn_arg;
+	if (dev_off >= DEVICE_LAYER_BASE)
+		return layer_stored(&m, dev_off - DEVICE_LAYER_BASE, bytes);
 	/* a touch of a list may lie anywhere */
 	if (dev_off >= size)
 		return 0;

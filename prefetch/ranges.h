@@ -32,6 +32,16 @@ struct device_touches {
 void device_touches_done(struct device_touches *d);
 
 /*
+ * Touches of the plain bytes of a layer, behind all devices: what traces of overlaybd name.
+ * device_touches_add_layer() returns -EINVAL for what no layer can have.
+ */
+#define DEVICE_LAYER_BASE (UINT64_C(1) << 62)
+#define DEVICE_LAYER_BITS 44 /* of offsets in a layer */
+
+int device_touches_add_layer(struct device_touches *d, uint32_t run, uint64_t at_ns, uint32_t layer,
+			     uint64_t off, uint64_t bytes, struct err *e);
+
+/*
  * device_touches_add - translate l->touches through the file system, in their order
  * @run: number given to all of them
  * @metadata: also what opening each file takes (imagefs_path_metadata), before its first touch; for
@@ -42,7 +52,8 @@ int device_touches_add(struct device_touches *d, const struct prefetch_list *l, 
 		       uint32_t run, bool metadata, struct err *e);
 
 /*
- * prefetch_list_blobs - set l->blobs to the image's blobs that are fetched, none of local files
+ * prefetch_list_blobs - set l->blobs to the image's blobs that have a digest; one in an OCI
+ * directory is not fetched from there, but the list also fits the copy of the image in a registry
  * @ret_number: for every blob of the image its number in the list, UINT32_MAX: not there; caller
  * frees
  */

@@ -8,20 +8,25 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "attach_list.h"
 #include "commands.h"
 #include "convert.h"
 #include "err.h"
 #include "ext4.h"
+#include "headstart.h"
 #include "imageref.h"
+#include "hot_order.h"
 #include "log.h"
 #include "net.h"
 #include "options.h"
+#include "prefetch_list.h"
 #include "progress.h"
 #include "text.h"
 
 #define GIB (1ull << 30)
 
-static bool all_platforms, oci, quiet, no_reuse;
+static bool all_platforms, oci, quiet, no_reuse, no_list;
+static const char *layout_by;
 static unsigned int codec_choice;
 static uint64_t block_bytes = 16384, level = 3, max_bytes, threads, spool_memory = 512ull << 20;
 static const char *vsize = "64G", *tmp_dir;
@@ -50,6 +55,9 @@ static const struct option_def convert_options[] = {
      "let the new image refer to its source (subject); implies --oci", NULL},
     {"no-reuse", 0, OPTION_FLAG, NULL, &no_reuse,
      "convert every layer, also those converted before", NULL},
+    {"layout-by", 0, OPTION_STRING, "LIST", &layout_by,
+     "store what this prefetch list names last in each layer, in its order", NULL},
+    {"no-list", 0, OPTION_FLAG, NULL, &no_list, "put no prefetch list beside the new image", NULL},
     {"no-upload", 0, OPTION_FLAG, NULL, &no_upload, "convert and report, write nothing to TARGET",
      NULL},
     {"dump-manifest", 0, OPTION_FLAG, NULL, &dump,
@@ -116,6 +124,7 @@ static const struct command command = {
 	"  headstart convert docker://127.0.0.1:5000/nginx:1 \\\n"
 	"      docker://127.0.0.1:5000/nginx:1_accelerated\n"
 	"  headstart convert --all-platforms --codec lz4 oci:./in:1 oci:./out:1\n"
+	"  headstart convert --layout-by web.list oci:./in:1 oci:./out:1\n"
 	"  headstart convert -u me:secret -r registry.example/nginx -i 1 -o 1_accelerated\n",
     .notes = "Needs no root. Exit status: 0 converted, 1 failed, 2 wrong arguments.",
     .max_operands = 2,
@@ -268,7 +277,85 @@ static void merge_common(void)
 		common.log_level = LOG_LEVEL_DEBUG;
 }
 
-static cJSON *image_json(const struct convert_image *im)
+/* --- the list beside the new image --- */
+
+static char *name_by_digest(const struct imageref *target, const char *digest)
+{
+	struct imageref r = *target;
+
+	r.tag = NULL;
+	r.digest = (char *)digest;
+	return imageref_text(&r);
+}
+
+static int attach_one(struct hs_engine *engine, const struct convert_options *o, const char *digest,
+		      const struct prefetch_list *by, struct attached_list *ret, struct err *e)
+{
+	char *image = name_by_digest(o->target, digest), *name = imageref_text(o->target);
+	char *by_image =
+	    by && *by->image_digest ? name_by_digest(o->target, by->image_digest) : NULL;
+	struct list_source source = {.by = by, .by_image = by_image};
+	int rc = attach_list(engine, image, name, &source, ret, e);
+
+	free(by_image);
+	free(image);
+	free(name);
+	return rc;
+}
+
+/* A list is a help, not a part of the image: that it fails is worth a warning. */
+static void attach(const struct convert_options *o, const struct convert_result *r,
+		   const struct prefetch_list *by, struct attached_list *ret)
+{
+	struct hs_engine *engine = NULL;
+	struct hs_options ho;
+	struct err e = {0};
+	int rc;
+
+	common.no_cache = true; /* a few blocks of metadata */
+	common_engine(&ho);
+	ho.platform = NULL; /* a digest names one image */
+	rc = hs_engine_new(&ho, &engine, &e);
+	for (size_t i = 0; i < r->image_count; i++) {
+		if (!rc)
+			rc = attach_one(engine, o, r->images[i].digest, by, &ret[i], &e);
+		if (rc)
+			log_warn("no prefetch list was put beside the new image digest=%s "
+				 "error=\"%s\"",
+				 r->images[i].digest, e.msg);
+		rc = engine ? 0 : rc;
+	}
+	hs_engine_free(engine);
+}
+
+static void add_attached(cJSON *j, const struct attached_list *a)
+{
+	cJSON *l;
+
+	if (!a->shipped.digest[0])
+		return;
+	l = cJSON_AddObjectToObject(j, "list");
+	cJSON_AddStringToObject(l, "digest", a->shipped.digest);
+	cJSON_AddStringToObject(l, "origin", prefetch_origin_name(a->origin));
+	cJSON_AddNumberToObject(l, "ranges", (double)a->ranges);
+	cJSON_AddNumberToObject(l, "bytes", (double)a->bytes);
+	cJSON_AddNumberToObject(l, "files", (double)a->files);
+	cJSON_AddNumberToObject(l, "missing_files", (double)a->missing_files);
+}
+
+static void print_attached(const struct attached_list *a)
+{
+	char bytes[24];
+
+	if (a->shipped.digest[0])
+		fprintf(stderr, "%s prefetch list: %zu ranges, %s, %s\n",
+			prefetch_origin_name(a->origin), a->ranges,
+			text_size(a->bytes, bytes, sizeof(bytes)), a->shipped.digest);
+}
+
+/* --- results --- */
+
+static cJSON *image_json(const struct convert_image *im, const struct attached_list *attached)
 {
 	cJSON *j = cJSON_CreateObject(), *layers;
 
@@ -286,10 +373,13 @@ static cJSON *image_json(const struct convert_image *im)
 		cJSON_AddNumberToObject(k, "source_bytes", (double)l->source_bytes);
 		cJSON_AddNumberToObject(k, "tar_bytes", (double)l->tar_bytes);
 		cJSON_AddNumberToObject(k, "bytes", (double)l->bytes);
+		cJSON_AddNumberToObject(k, "hot_bytes", (double)l->hot_bytes);
+		cJSON_AddBoolToObject(k, "ordered", l->ordered);
 		cJSON_AddBoolToObject(k, "reused", l->reused);
 		cJSON_AddBoolToObject(k, "sent", l->sent);
 		cJSON_AddItemToArray(layers, k);
 	}
+	add_attached(j, attached);
 	return j;
 }
 
@@ -298,7 +388,8 @@ static double cpu_ms_per_mb(const struct convert_result *r)
 	return r->tar_bytes ? (double)r->cpu_ns / (double)r->tar_bytes : 0; /* ns/B = ms/MB */
 }
 
-static void print_json_result(const struct convert_result *r, const char *target)
+static void print_json_result(const struct convert_result *r, const struct attached_list *attached,
+			      const char *target)
 {
 	cJSON *j = cJSON_CreateObject(), *images;
 	char *text;
@@ -317,19 +408,20 @@ static void print_json_result(const struct convert_result *r, const char *target
 	cJSON_AddNumberToObject(j, "cpu_ms_per_mb", cpu_ms_per_mb(r));
 	images = cJSON_AddArrayToObject(j, "images");
 	for (size_t i = 0; i < r->image_count; i++)
-		cJSON_AddItemToArray(images, image_json(&r->images[i]));
+		cJSON_AddItemToArray(images, image_json(&r->images[i], &attached[i]));
 	text = cJSON_Print(j);
 	puts(text ? text : "{}");
 	free(text);
 	cJSON_Delete(j);
 }
 
-static void print_result(const struct convert_result *r, const char *target)
+static void print_result(const struct convert_result *r, const struct attached_list *attached,
+			 const char *target)
 {
 	char tar[24], stored[24], sent[24];
 
 	if (common.json) {
-		print_json_result(r, target);
+		print_json_result(r, attached, target);
 		return;
 	}
 	printf("%s %s\n", target, r->digest);
@@ -341,6 +433,23 @@ static void print_result(const struct convert_result *r, const char *target)
 			text_size(r->sent_bytes, sent, sizeof(sent)), (double)r->wall_ns / 1e9,
 			r->wall_ns ? (double)r->tar_bytes * 1e3 / (double)r->wall_ns : 0.0,
 			cpu_ms_per_mb(r));
+	for (size_t i = 0; !quiet && i < r->image_count; i++)
+		print_attached(&attached[i]);
+}
+
+static int load_layout(struct prefetch_list **ret_list, struct hot_order **ret, struct err *e)
+{
+	int rc = layout_by ? prefetch_list_load(layout_by, ret_list, e) : 0;
+
+	if (rc || !layout_by)
+		return rc;
+	if (!(*ret_list)->touch_count)
+		return err_set(e, -EINVAL,
+			       "%s says which stored bytes are read, not which files: it is only "
+			       "half of a list",
+			       layout_by);
+	*ret = hot_order_new(*ret_list);
+	return 0;
 }
 
 static int convert(struct convert_options *o, struct err *e)
@@ -356,16 +465,29 @@ static int convert(struct convert_options *o, struct err *e)
 	    .max_conns = (unsigned int)(common.max_conns < 1024 ? common.max_conns : 1024),
 	};
 	struct convert_result result = {0};
+	struct attached_list *attached = NULL;
+	struct prefetch_list *by = NULL;
+	struct hot_order *order = NULL;
 	char *name = imageref_text(o->target);
-	int rc = net_new(&no, &o->net, e);
+	int rc = load_layout(&by, &order, e);
 
+	o->order = order;
+	if (rc == 0)
+		rc = net_new(&no, &o->net, e);
 	if (rc == 0) {
 		o->progress = progress_new(quiet);
 		rc = convert_run(o, &result, e);
 		progress_free(o->progress);
 	}
-	if (rc == 0)
-		print_result(&result, name);
+	if (rc == 0) {
+		attached = xmalloc_zero(result.image_count + 1, sizeof(*attached));
+		if (!no_list && o->upload && by)
+			attach(o, &result, by, attached);
+		print_result(&result, attached, name);
+	}
+	free(attached);
+	hot_order_free(order);
+	prefetch_list_free(by);
 	convert_result_done(&result);
 	net_free(o->net);
 	free(name);

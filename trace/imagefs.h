@@ -88,6 +88,17 @@ int imagefs_walk(struct imagefs *fs,
 		 int (*fn)(void *arg, const char *path, const struct imagefs_node *n), void *arg,
 		 struct err *e);
 
+/* Names in one directory, in the order of the disk, without "." and "..". */
+struct imagefs_names {
+	char **name;
+	size_t count;
+};
+
+/* imagefs_names - 0, -ENOTDIR, -EFBIG more than @max */
+int imagefs_names(struct imagefs *fs, uint64_t ino, size_t max, struct imagefs_names *ret,
+		  struct err *e);
+void imagefs_names_done(struct imagefs_names *n);
+
 /* A range of metadata on the device, whole blocks. */
 typedef int imagefs_range_fn(void *arg, uint64_t dev_off, uint64_t bytes);
 

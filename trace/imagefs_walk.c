@@ -191,3 +191,49 @@ int imagefs_walk(struct imagefs *fs,
 	free(w);
 	return rc;
 }
+
+/* --- one directory --- */
+
+struct listing {
+	struct imagefs_names names;
+	size_t room, max;
+	struct err *e;
+};
+
+static int add_name(void *arg, const char *name, size_t len, uint64_t ino)
+{
+	struct listing *w = arg;
+	struct imagefs_names *n = &w->names;
+
+	(void)ino;
+	if (n->count >= w->max)
+		return err_set(w->e, -EFBIG, "the directory has more than %zu names", w->max);
+	n->name = grown(n->name, n->count, &w->room, n->count + 1, sizeof(*n->name));
+	n->name[n->count++] = text_printf("%.*s", (int)len, name);
+	return 0;
+}
+
+int imagefs_names(struct imagefs *fs, uint64_t ino, size_t max, struct imagefs_names *ret,
+		  struct err *e)
+{
+	struct listing w = {.max = max, .e = e};
+	struct err none;
+	int rc;
+
+	w.e = e ? e : &none;
+	rc = fs->ops->list(fs, ino, add_name, &w, w.e);
+	if (rc < 0) {
+		imagefs_names_done(&w.names);
+		return rc;
+	}
+	*ret = w.names;
+	return 0;
+}
+
+void imagefs_names_done(struct imagefs_names *n)
+{
+	for (size_t i = 0; i < n->count; i++)
+		free(n->name[i]);
+	free(n->name);
+	*n = (struct imagefs_names){0};
+}

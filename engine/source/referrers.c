@@ -165,7 +165,12 @@ static int read_referrer(const struct search *f, const struct oci_descriptor *d,
 	return 0;
 }
 
-/* @rc stays what it is when the list has nothing to say; -ENOENT is replaced by what went wrong. */
+static int nothing(const struct search *f, struct err *e)
+{
+	return err_set(e, -ENOENT, "nothing of type %s refers to %s", f->type, f->subject);
+}
+
+/* Newest first, until one can be read; if none can, what was wrong with the first is the error. */
 static int search_list(const struct search *f, const char *json, size_t len, struct referrer *ret,
 		       struct err *e)
 {
@@ -196,9 +201,7 @@ static int search_list(const struct search *f, const char *json, size_t len, str
 			rc = -EBADMSG;
 	}
 	oci_index_free(x);
-	if (rc == -ENOENT)
-		return err_set(e, rc, "nothing of type %s refers to %s", f->type, f->subject);
-	return rc;
+	return rc == -ENOENT ? nothing(f, e) : rc;
 }
 
 int referrers_find(struct store *s, const char *subject, const char *type, const char *media_type,
@@ -219,7 +222,7 @@ int referrers_find(struct store *s, const char *subject, const char *type, const
 	memset(ret, 0, sizeof(*ret));
 	rc = store_get_referrers(s, subject, type, timeout_ns, &lists, e);
 	if (rc)
-		return rc;
+		return rc == -ENOENT ? nothing(&f, e) : rc;
 	/* A registry that has got the API may still have a list from before. */
 	rc = lists.listed ? search_list(&f, lists.listed, lists.listed_len, ret, e) : -ENOENT;
 	if (rc && lists.tagged) {

@@ -239,6 +239,60 @@ def file_systems():
         put("imagefs", "erofs-cut", data[:3000])
 
 
+def elf(needed, interp=b"/lib/ld.so", text=512):
+    """A small 64-bit ELF file: tables, code, constants, dynamic section."""
+    strings = b"\0" + b"".join(n + b"\0" for n in needed) + b"$ORIGIN/lib\0"
+    at, dyn = 1, b""
+    for n in needed:
+        dyn += struct.pack("<QQ", 1, at)
+        at += len(n) + 1
+    dyn += struct.pack("<QQ", 29, at) + struct.pack("<QQQQ", 5, 0x10000 + 1024, 10, len(strings))
+    dyn += struct.pack("<QQQQ", 7, 0x10000 + 1200, 8, 48) + struct.pack("<QQ", 0x6FFFFEF5, 0x10400)
+    dyn += bytes(16)
+    text_at, const_at, data_at = 2048, 2048 + text, 2048 + text + 512
+
+    def header(kind, flags, off, size):
+        return struct.pack("<IIQQQQQQ", kind, flags, off, off + 0x10000, 0, size, size, 4096)
+
+    headers = (header(3, 4, 900, len(interp) + 1) + header(1, 4, 0, 2048) +
+               header(1, 5, text_at, text) + header(1, 4, const_at, 512) +
+               header(1, 6, data_at, 512) + header(2, 6, data_at, len(dyn)) +
+               header(0x6474E550, 4, const_at + 256, 64))
+    head = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0x10800, 64, 0,
+                                                     0, 64, 56, len(headers) // 56, 0, 0, 0)
+    out = bytearray(data_at + 512)
+    out[:64], out[64:64 + len(headers)] = head, headers
+    out[900:900 + len(interp)] = interp
+    out[1024:1024 + len(strings)] = strings
+    out[data_at:data_at + len(dyn)] = dyn
+    return bytes(out)
+
+
+def starts():
+    good = elf([b"libc.so.6", b"libm.so.6"])
+    put("elf_parts", "library", good)
+    put("elf_parts", "alone", elf([], text=100))
+    put("elf_parts", "cut", good[:1000])
+    put("elf_parts", "class", good[:4] + b"\1" + good[5:])
+    pairs = [(b"libc.so.6", b"/lib/libc.so.6"), (b"liba.so.1", b"/usr/lib/liba.so.1")]
+    at, entries, strings = 48 + 24 * len(pairs), b"", b""
+    for name, path in pairs:
+        entries += struct.pack("<IIIIQ", 0x303, at, at + len(name) + 1, 0, 0)
+        strings += name + b"\0" + path + b"\0"
+        at += len(name) + len(path) + 2
+    cache = (b"glibc-ld.so.cache1.1" + struct.pack("<II", len(pairs), len(strings)) + bytes(20) +
+             entries + strings)
+    put("ldcache", "new", cache)
+    put("ldcache", "old", b"ld.so-1.7.0\0" + struct.pack("<I", 1) + bytes(16) + cache)
+    put("ldcache", "count", cache[:20] + struct.pack("<I", 9999) + cache[24:])
+    put("python_imports", "plain", b"\0import a, b.c as d\nfrom ..x import (y as z,\n  w)\n")
+    put("python_imports", "blocks", b"\1def f():\n import x\nif TYPE_CHECKING:\n import y\n"
+        b"try:\n  import z; from . import q\nexcept E:\n  pass\n")
+    put("python_imports", "strings",
+        b"\0'''\nimport a\n'''\nx = \"im\\\"port\"\nimport \\\n b\n")
+    put("python_imports", "open", b"\0x = (\"\"\"\nimport a\n")
+
+
 if __name__ == "__main__":
     tars()
     zfiles()
@@ -249,3 +303,4 @@ if __name__ == "__main__":
     own_files()
     documents()
     file_systems()
+    starts()

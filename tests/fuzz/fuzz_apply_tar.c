@@ -136,7 +136,7 @@ static int layer(struct ext4 *x, const uint8_t *p, size_t bytes, size_t step)
 	struct apply_stats st;
 	struct err e = {0};
 	uint64_t sent = 0;
-	int rc = apply_layer(x, input, &in, sink, &sent, &st, &e);
+	int rc = apply_layer(x, input, &in, sink, &sent, NULL, &st, &e);
 
 	assert(rc <= 0 && rc == e.code);
 	assert(sent <= 2 * DEVICE_BYTES);

@@ -111,7 +111,7 @@ static void truth_of_touches(struct truth *t, const struct model *m,
 	for (size_t i = 0; i < count; i++) {
 		const struct plan_touch *p = &touches[i];
 
-		for (uint64_t n = p->off / BLOCK; n * BLOCK < p->off + p->bytes; n++) {
+		for (uint64_t n = p->off / BLOCK; p->bytes && n * BLOCK < p->off + p->bytes; n++) {
 			const struct stored *s = &m->block[n];
 			uint64_t *first = t->first[p->run][s->blob];
 

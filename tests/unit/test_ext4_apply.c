@@ -116,7 +116,7 @@ static int layer(struct world *w)
 	w->in = w->tar.p;
 	w->in_bytes = w->tar.bytes;
 	memset(&w->e, 0, sizeof(w->e));
-	rc = apply_layer(w->x, input, w, sink, w, &w->stats, &w->e);
+	rc = apply_layer(w->x, input, w, sink, w, NULL, &w->stats, &w->e);
 	assert_int_equal(rc, w->e.code);
 	w->tar.bytes = 0;
 	return rc;

@@ -13,12 +13,14 @@
 #include "bytes.h"
 #include "err.h"
 #include "ext4.h"
+#include "hot_hold.h"
 #include "log.h"
 #include "text.h"
 #include "tree.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,7 +40,11 @@ struct apply {
 
 	/* the last parent that was walked to */
 	char last_path[PATH_BYTES];
-	uint32_t last_ino; /* 0: none */
+	uint32_t last_ino;     /* 0: none */
+	char real[PATH_BYTES]; /* where a walk has come to, links resolved; of the last one */
+	size_t real_len;       /* PATH_BYTES: too long to be told */
+	char last_real[PATH_BYTES];
+	bool last_real_known;
 
 	char work[2][WORK_PATH]; /* rest of the path while links are followed */
 };
@@ -295,6 +301,29 @@ static int new_dir(struct apply *a, struct dir *parent, const char *name,
 	return place(a, parent, name, ino, EXT2_FT_DIR, e);
 }
 
+/* Keep account of where a walk is. */
+static void real_down(struct apply *a, const char *name, size_t len)
+{
+	if (a->real_len + len + 2 > PATH_BYTES) {
+		a->real_len = PATH_BYTES;
+		return;
+	}
+	if (a->real_len)
+		a->real[a->real_len++] = '/';
+	memcpy(a->real + a->real_len, name, len);
+	a->real_len += len;
+}
+
+static void real_up(struct apply *a)
+{
+	if (a->real_len == PATH_BYTES)
+		return;
+	while (a->real_len && a->real[a->real_len - 1] != '/')
+		a->real_len--;
+	if (a->real_len)
+		a->real_len--;
+}
+
 /*
  * walk - the directory a clean path names
  * @create: make missing directories (root's, 0755), and follow symbolic links to missing ones
@@ -308,6 +337,7 @@ static int walk(struct apply *a, const char *path, bool create, struct dir **ret
 	struct dir *d;
 	int rc = tree_dir(a->t, EXT2_ROOT_INO, &d, e);
 
+	a->real_len = 0;
 	while (rc == 0 && *p) {
 		const char *end = strchrnul(p, '/');
 		size_t len = (size_t)(end - p);
@@ -348,8 +378,10 @@ static int walk(struct apply *a, const char *path, bool create, struct dir **ret
 					       name);
 			memcpy(to + tlen, end, strlen(end) + 1); /* with its slash, or "" */
 			p = to;
-			if (*p == '/')
+			if (*p == '/') {
 				rc = tree_dir(a->t, EXT2_ROOT_INO, &d, e);
+				a->real_len = 0;
+			}
 			continue;
 		}
 		if (te.type != EXT2_FT_DIR) {
@@ -358,6 +390,10 @@ static int walk(struct apply *a, const char *path, bool create, struct dir **ret
 			return err_set(e, -EBADMSG, "its parent \"%s\" is not a directory", name);
 		}
 		rc = tree_dir(a->t, te.ino, &d, e);
+		if (len == 2 && name[0] == '.' && name[1] == '.')
+			real_up(a);
+		else
+			real_down(a, name, len);
 		p = *end ? end + 1 : end;
 	}
 	*ret = d;
@@ -381,6 +417,10 @@ static int walk_parent(struct apply *a, char *path, bool create, struct dir **re
 		if (rc == 0) {
 			a->last_ino = dir_ino(*ret);
 			strcpy(a->last_path, slash ? path : "");
+			a->last_real_known = a->real_len < PATH_BYTES;
+			if (a->last_real_known)
+				memcpy(a->last_real, a->real, a->real_len);
+			a->last_real[a->last_real_known ? a->real_len : 0] = 0;
 		}
 	}
 	if (slash)
@@ -532,12 +572,26 @@ static int fill_device(const struct tar_entry *te, struct ext2_inode_large *in, 
 	return 0;
 }
 
-static int fill_by_type(struct apply *a, const struct tar_entry *te, struct ext2_inode_large *in,
-			struct err *e)
+/* The content of a file named @name in the directory that was walked to last. */
+static int fill_file(struct apply *a, const char *name, const struct tar_entry *te,
+		     struct ext2_inode_large *in, struct err *e)
+{
+	char path[PATH_BYTES];
+	int n = -1;
+
+	if (a->file.hold && a->last_ino && a->last_real_known)
+		n = snprintf(path, sizeof(path), "%s%s%s", a->last_real, *a->last_real ? "/" : "",
+			     name);
+	return apply_file_data(&a->file, a->tar, te, n > 0 && n < (int)sizeof(path) ? path : NULL,
+			       in, e);
+}
+
+static int fill_by_type(struct apply *a, const char *name, const struct tar_entry *te,
+			struct ext2_inode_large *in, struct err *e)
 {
 	switch (te->type) {
 	case TAR_FILE:
-		return apply_file_data(&a->file, a->tar, te, in, e);
+		return fill_file(a, name, te, in, e);
 	case TAR_SYMLINK:
 		return fill_symlink(a, te, in, e);
 	case TAR_CHAR:
@@ -573,7 +627,7 @@ static int apply_other(struct apply *a, struct dir *d, const char *name, const s
 	if (rc == 0)
 		rc = ext4_inode_new(a->x, false, &ino, e);
 	if (rc == 0)
-		rc = fill_by_type(a, te, &in, e);
+		rc = fill_by_type(a, name, te, &in, e);
 	if (rc < 0)
 		return rc;
 	in.i_links_count = 1;
@@ -660,7 +714,7 @@ static int apply_entries(struct apply *a, struct err *e)
 }
 
 int apply_layer(struct ext4 *x, tar_input_fn *input, void *input_arg, apply_sink_fn *sink,
-		void *sink_arg, struct apply_stats *ret, struct err *e)
+		void *sink_arg, struct hot_hold *hold, struct apply_stats *ret, struct err *e)
 {
 	struct metadata_out out = {.sink = sink, .arg = sink_arg, .stats = ret, .e = e};
 	struct apply *a = xmalloc_zero(1, sizeof(*a));
@@ -669,7 +723,7 @@ int apply_layer(struct ext4 *x, tar_input_fn *input, void *input_arg, apply_sink
 	memset(ret, 0, sizeof(*ret));
 	a->x = x;
 	a->stats = ret;
-	apply_file_init(&a->file, x, sink, sink_arg, ret);
+	apply_file_init(&a->file, x, sink, sink_arg, hold, ret);
 	rc = tar_reader_new(input, input_arg, &a->tar, e);
 	if (rc == 0)
 		rc = ext4_begin(x, e);
@@ -681,6 +735,8 @@ int apply_layer(struct ext4 *x, tar_input_fn *input, void *input_arg, apply_sink
 		rc = tree_flush(a->t, e);
 	if (rc == 0)
 		rc = ext4_end(x, e);
+	if (rc == 0 && hold)
+		rc = hot_hold_send(hold, sink, sink_arg, e);
 	if (rc == 0)
 		rc = blockmap_each_dirty(ext4_map(x), send_block, &out);
 	tree_free(a->t);

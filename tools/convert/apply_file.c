@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * apply_file.c - file data goes out as it comes in; only a partial block is ever held back
+ * apply_file.c - file data goes out as it comes in, or waits in the hold
  */
 #include "apply_file.h"
 
 #include "bytes.h"
 #include "err.h"
+#include "hot_order.h"
+#include "hot_hold.h"
 
 #include <errno.h>
 #include <string.h>
@@ -13,18 +15,45 @@
 #define FILE_BYTES_MAX ((1ull << 44) - BLOCK_BYTES) /* 32-bit block numbers of 4 KiB */
 
 void apply_file_init(struct apply_file *f, struct ext4 *x, apply_sink_fn *sink, void *sink_arg,
-		     struct apply_stats *stats)
+		     struct hot_hold *hold, struct apply_stats *stats)
 {
 	memset(f, 0, sizeof(*f));
 	f->x = x;
 	f->sink = sink;
 	f->sink_arg = sink_arg;
+	f->hold = hold;
 	f->stats = stats;
 }
 
 void apply_file_done(struct apply_file *f)
 {
 	extents_done(&f->runs);
+}
+
+/* Blocks that have their place: on, or held back. Either way each goes out once. */
+static int send(struct apply_file *f, uint32_t lblk, uint64_t dev_off, const uint8_t *p,
+		uint32_t count, struct err *e)
+{
+	while (f->hot_file && count) {
+		uint32_t rank,
+		    n = hot_order_run(hot_hold_order(f->hold), f->hot_file, lblk, count, &rank);
+		uint32_t held =
+		    rank == HOT_ORDER_COLD ? 0 : hot_hold_add(f->hold, rank, dev_off, p, n);
+		uint32_t rest = n - held;
+		int rc = 0;
+
+		f->stats->hot_bytes += (uint64_t)held * BLOCK_BYTES;
+		if (rest)
+			rc = f->sink(f->sink_arg, dev_off + (uint64_t)held * BLOCK_BYTES,
+				     p + (size_t)held * BLOCK_BYTES, (size_t)rest * BLOCK_BYTES, e);
+		if (rc < 0)
+			return rc;
+		lblk += n;
+		dev_off += (uint64_t)n * BLOCK_BYTES;
+		p += (size_t)n * BLOCK_BYTES;
+		count -= n;
+	}
+	return count ? f->sink(f->sink_arg, dev_off, p, (size_t)count * BLOCK_BYTES, e) : 0;
 }
 
 /* @count blocks with content, to be at block @lblk of the file. */
@@ -38,8 +67,7 @@ static int emit(struct apply_file *f, uint32_t lblk, const uint8_t *p, uint32_t 
 				    &start, &got, e);
 
 		if (rc == 0)
-			rc = f->sink(f->sink_arg, start * BLOCK_BYTES, p, (size_t)got * BLOCK_BYTES,
-				     e);
+			rc = send(f, lblk, start * BLOCK_BYTES, p, got, e);
 		if (rc < 0)
 			return rc;
 		extents_add(&f->runs, lblk, start, got);
@@ -129,7 +157,7 @@ static int skip_to(struct apply_file *f, uint64_t off, struct err *e)
 }
 
 int apply_file_data(struct apply_file *f, struct tar_reader *tar, const struct tar_entry *te,
-		    struct ext2_inode_large *in, struct err *e)
+		    const char *path, struct ext2_inode_large *in, struct err *e)
 {
 	const void *p;
 	uint64_t off;
@@ -139,6 +167,7 @@ int apply_file_data(struct apply_file *f, struct tar_reader *tar, const struct t
 	if (te->bytes > FILE_BYTES_MAX)
 		return err_set(e, -EFBIG, "a file of %llu bytes is larger than ext4 can hold",
 			       (unsigned long long)te->bytes);
+	f->hot_file = f->hold && path ? hot_order_find(hot_hold_order(f->hold), path) : NULL;
 	f->runs.count = 0;
 	f->pos = 0;
 	f->held = 0;

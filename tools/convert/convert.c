@@ -8,6 +8,7 @@
 #include "convert_image.h"
 #include "err.h"
 #include "imageref.h"
+#include "hot_order.h"
 #include "log.h"
 #include "oci.h"
 #include "progress.h"
@@ -24,6 +25,7 @@
 
 struct run {
 	struct convert_context c;
+	struct reuse_terms terms;
 	struct convert_result *result;
 	struct oci_platform platform;
 };
@@ -163,7 +165,7 @@ static int open_stores(struct run *r, struct store_manifest *ret, struct err *e)
 	    strcmp(o->source->repo, o->target->repo) != 0)
 		r->c.mount_from = o->source->repo;
 	if (o->reuse && r->c.target)
-		r->c.reuse = reuse_load(r->c.target, o->target->tag, r->c.conversion);
+		r->c.reuse = reuse_load(r->c.target, o->target->tag, &r->terms);
 	return 0;
 }
 
@@ -197,6 +199,13 @@ int convert_run(const struct convert_options *o, struct convert_result *ret, str
 	r.c.conversion =
 	    text_printf("1 ext4 %llu %s-%d %u", (unsigned long long)o->device_bytes,
 			codec_name(o->format.codec), o->format.level, o->format.block_bytes);
+	if (o->order)
+		r.c.ordered = text_printf("%s layout %s", r.c.conversion, hot_order_id(o->order));
+	r.terms = (struct reuse_terms){
+	    .plain = r.c.conversion,
+	    .ordered = r.c.ordered,
+	    .order = o->order ? hot_order_id(o->order) : NULL,
+	};
 	if (o->platform)
 		rc = oci_platform_parse(o->platform, &r.platform, e);
 	else
@@ -219,6 +228,7 @@ int convert_run(const struct convert_options *o, struct convert_result *ret, str
 	store_close(r.c.target);
 	oci_platform_done(&r.platform);
 	free(r.c.conversion);
+	free(r.c.ordered);
 	ret->wall_ns = clock_now_ns() - wall;
 	ret->cpu_ns = clock_cpu_ns() - cpu;
 	return rc;

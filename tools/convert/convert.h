@@ -19,11 +19,14 @@
 
 struct err;
 struct imageref;
+struct hot_order;
 struct net;
 struct progress;
 
 #define ANNOTATION_CHAIN      "containerd.io/snapshot/headstart/source-chain-id"
 #define ANNOTATION_CONVERSION "containerd.io/snapshot/headstart/conversion"
+/* a layer in which this layout (its ID) found nothing to order: as every conversion makes it */
+#define ANNOTATION_UNORDERED "containerd.io/snapshot/headstart/unordered-by"
 
 struct convert_options {
 	struct net *net;
@@ -38,10 +41,11 @@ struct convert_options {
 	bool referrer;	    /* artifactType and subject */
 	bool reuse;	    /* look for layers converted before */
 	bool upload;
-	const char *dump_dir;  /* write config.json and manifest.json here, or NULL */
-	unsigned int threads;  /* that compress */
-	uint64_t memory_bytes; /* for compressed layers that wait */
-	const char *spool_dir; /* when that is not enough; NULL: default */
+	const struct hot_order *order; /* what layers keep at their ends, in its order; NULL */
+	const char *dump_dir;	       /* write config.json and manifest.json here, or NULL */
+	unsigned int threads;	       /* that compress */
+	uint64_t memory_bytes;	       /* for compressed layers that wait */
+	const char *spool_dir;	       /* when that is not enough; NULL: default */
 	const char *creds, *authfile, *cacert, *cert, *key,
 	    *hosts_dir; /* for reading reused layers */
 	bool insecure;
@@ -56,7 +60,9 @@ struct convert_layer {
 	uint64_t bytes;		      /* of the converted blob */
 	uint64_t plain_bytes;	      /* of the LSMT layer; 0 when reused */
 	uint64_t tar_bytes;	      /* uncompressed source; 0 when reused */
+	uint64_t hot_bytes;	      /* plain, laid out at the end; 0 when reused */
 	char note[LAYOUT_NOTE_BYTES]; /* for its descriptor; "" not known */
+	bool ordered;		      /* the order found something in it */
 	bool reused;		      /* found converted, not downloaded */
 	bool sent;		      /* uploaded, not there already */
 };

@@ -13,6 +13,8 @@
 #include "base64.h"
 #include "clock.h"
 #include "err.h"
+#include "hot_hold.h"
+#include "hot_order.h"
 #include "layer_feed.h"
 #include "layer_writer.h"
 #include "log.h"
@@ -32,6 +34,7 @@
 #define FEEDS_AHEAD	    3u
 #define FEED_QUEUE_BYTES    (16u << 20)
 #define UPLOAD_THREADS	    2u
+#define HOLD_MAX_BYTES	    (256ull << 20) /* of one layer, until the rest of it has gone */
 #define OBD_VERSION	    "0.1.0"
 
 struct work {
@@ -152,6 +155,7 @@ static void note_reused(struct work *w)
 		strcpy(l->digest, w->reused[i].digest);
 		l->bytes = w->reused[i].bytes;
 		strcpy(l->note, w->reused[i].note);
+		l->ordered = w->reused[i].ordered;
 		l->reused = true;
 		progress_say(w->o->progress, "layer %zu/%zu: converted before, reused", i + 1,
 			     w->count);
@@ -212,14 +216,16 @@ static int convert_layer(struct work *w, size_t i, struct err *e)
 	};
 	struct counted_feed cf = {.feed = w->feed[i], .uploader = w->uploader};
 	struct layer_writer *writer = layer_writer_new(&wo);
+	struct hot_hold *hold = w->o->order ? hot_hold_new(w->o->order, HOLD_MAX_BYTES) : NULL;
 	struct apply_stats st;
 	char plain[24], stored[24];
 	uint64_t start = clock_now_ns();
-	int rc = apply_layer(w->fs, next_counted, &cf, layer_writer_add, writer, &st, e);
+	int rc = apply_layer(w->fs, next_counted, &cf, layer_writer_add, writer, hold, &st, e);
 
+	hot_hold_free(hold);
 	if (rc == 0)
-		rc = layer_writer_finish(writer, st.metadata_bytes, st.metadata_bytes,
-					 &w->job[i].blob, e);
+		rc = layer_writer_finish(writer, st.metadata_bytes,
+					 st.hot_bytes + st.metadata_bytes, &w->job[i].blob, e);
 	layer_writer_free(writer);
 	if (rc < 0)
 		return rc;
@@ -227,6 +233,8 @@ static int convert_layer(struct work *w, size_t i, struct err *e)
 	l->plain_bytes = layer_blob_plain_bytes(w->job[i].blob);
 	l->bytes = layer_blob_bytes(w->job[i].blob);
 	layout_note_text(layer_blob_note(w->job[i].blob), l->note);
+	l->hot_bytes = st.hot_bytes;
+	l->ordered = st.hot_bytes != 0;
 	progress_say(
 	    w->o->progress, "layer %zu/%zu: %llu entries, %s -> %s in %.1f s", i + 1, w->count,
 	    (unsigned long long)st.entries, text_size(cf.bytes, plain, sizeof(plain)),
@@ -346,7 +354,10 @@ static cJSON *layer_descriptor(struct work *w, size_t i)
 	cJSON_AddStringToObject(a, OBD_ANNOTATION_SIZE, size);
 	cJSON_AddStringToObject(a, OBD_ANNOTATION_VERSION, OBD_VERSION);
 	cJSON_AddStringToObject(a, ANNOTATION_CHAIN, l->chain_id);
-	cJSON_AddStringToObject(a, ANNOTATION_CONVERSION, w->c->conversion);
+	cJSON_AddStringToObject(a, ANNOTATION_CONVERSION,
+				l->ordered ? w->c->ordered : w->c->conversion);
+	if (w->o->order && !l->ordered)
+		cJSON_AddStringToObject(a, ANNOTATION_UNORDERED, hot_order_id(w->o->order));
 	if (l->note[0])
 		cJSON_AddStringToObject(a, LAYOUT_NOTE_ANNOTATION, l->note);
 	return d;

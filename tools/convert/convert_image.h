@@ -21,6 +21,7 @@ struct convert_context {
 	struct spool_budget budget;
 	struct reuse *reuse; /* or NULL */
 	char *conversion;    /* how layers are made, for ANNOTATION_CONVERSION */
+	char *ordered;	     /* the same for those with something of the layout; NULL: no layout */
 	const char *mount_from;
 };
 

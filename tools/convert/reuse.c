@@ -33,8 +33,23 @@ struct reuse {
 	struct known known[MAX_MANIFESTS];
 	size_t count;
 	unsigned int looked_at;
-	const char *conversion;
+	const struct reuse_terms *terms;
 };
+
+/*
+ * Whether a layer is what a conversion would make of it now. One that was made without a layout may
+ * hold what ours would move, unless ours was tried on it.
+ */
+static bool usable(const struct reuse_terms *t, const struct oci_descriptor *d, bool *ret_ordered)
+{
+	const char *how = oci_annotation(d, ANNOTATION_CONVERSION);
+	const char *tried = oci_annotation(d, ANNOTATION_UNORDERED);
+
+	*ret_ordered = how && t->ordered && !strcmp(how, t->ordered);
+	if (*ret_ordered)
+		return true;
+	return how && !strcmp(how, t->plain) && (!t->order || (tried && !strcmp(tried, t->order)));
+}
 
 static void look_manifest(struct reuse *r, const struct store_manifest *m)
 {
@@ -48,12 +63,11 @@ static void look_manifest(struct reuse *r, const struct store_manifest *m)
 	for (size_t i = 0; i < om->layer_count; i++) {
 		const struct oci_descriptor *d = &om->layers[i];
 		const char *chain = oci_annotation(d, ANNOTATION_CHAIN);
-		const char *how = oci_annotation(d, ANNOTATION_CONVERSION);
 		const char *text = oci_annotation(d, LAYOUT_NOTE_ANNOTATION);
 		struct layout_note note;
 		struct reuse_layer *l = &k->layer[k->count];
 
-		if (!chain || !how || strcmp(how, r->conversion) || !digest_valid(chain))
+		if (!chain || !digest_valid(chain) || !usable(r->terms, d, &l->ordered))
 			break;
 		strcpy(l->chain_id, chain);
 		strcpy(l->digest, d->digest);
@@ -91,13 +105,13 @@ static void look(struct reuse *r, struct store *s, const char *ref, bool nested)
 	store_manifest_done(&m);
 }
 
-struct reuse *reuse_load(struct store *target, const char *tag, const char *conversion)
+struct reuse *reuse_load(struct store *target, const char *tag, const struct reuse_terms *terms)
 {
 	struct reuse *r = xmalloc_zero(1, sizeof(*r));
 	struct err e = {0};
 	char **tags = NULL;
 
-	r->conversion = conversion;
+	r->terms = terms;
 	if (store_list_tags(target, MAX_TAGS, &tags, &e) < 0) {
 		log_debug("no tags to look at for reuse error=\"%s\"", e.msg);
 		return r;
@@ -105,6 +119,9 @@ struct reuse *reuse_load(struct store *target, const char *tag, const char *conv
 	for (int pass = 0; pass < 3; pass++) {
 		for (size_t i = 0; tags[i]; i++) {
 			bool same = tag && !strcmp(tags[i], tag);
+
+			if (text_starts_with(tags[i], "sha256-"))
+				continue; /* a list of what refers to an image */
 			bool accelerated = text_ends_with(tags[i], "_accelerated");
 
 			if (pass == 0 ? same : !same && (pass == 1) == accelerated)

@@ -8,6 +8,7 @@
 #ifndef HS_CONVERT_REUSE_H
 #define HS_CONVERT_REUSE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,15 +26,23 @@ struct reuse_layer {
 	char digest[DIGEST_TEXT_BYTES];
 	uint64_t bytes;
 	char note[LAYOUT_NOTE_BYTES]; /* "" none */
+	bool ordered;
+};
+
+/* How layers must have been made to be as if they were made now. */
+struct reuse_terms {
+	const char *plain;   /* ANNOTATION_CONVERSION of layers in which nothing is ordered */
+	const char *ordered; /* of the others; NULL without a layout */
+	const char *order;   /* its ID: who said that nothing is; NULL without a layout */
 };
 
 /*
  * reuse_load - look through the target's tags: @tag first, then those ending in "_accelerated",
  * then others, a bounded number of manifests in all
- * @conversion: only layers made this way count
+ * @terms: kept, not copied
  * Never fails: what cannot be read is not reused.
  */
-struct reuse *reuse_load(struct store *target, const char *tag, const char *conversion);
+struct reuse *reuse_load(struct store *target, const char *tag, const struct reuse_terms *terms);
 void reuse_free(struct reuse *r); /* NULL is fine */
 
 /*

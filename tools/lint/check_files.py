@@ -19,7 +19,7 @@ NO_SPDX = (".md", ".json", ".tsv", ".txt", ".bin", ".zst", ".gz", ".img", ".tar"
            ".lsmt")
 NO_SPDX_NAMES = ("LICENSE", ".gitignore", ".clang-format", ".clang-tidy", "SHA256SUMS",
                  "UNPACKED.sha256", "words")
-DATA_DIRS = ("tests/golden/vectors/", "tests/corpus/")
+DATA_DIRS = ("tests/golden/vectors/", "tests/golden/files/", "tests/corpus/")
 # Written so that this file does not contain what it looks for.
 MACHINE = re.compile(r"(?<![\w./-])/(work|shared|Users/\w+|workspace)/\w"
                      r"|artifact-?registr" + r"y|\.pkg\.d" + r"ev|/tmp/b" + r"-")
