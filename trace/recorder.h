@@ -82,8 +82,8 @@ uint64_t recorder_lost(const struct recorder *r); /* events the ring had no room
 uint64_t recorder_missed(const struct recorder *r);
 
 /*
- * recorder_measure - have the kernel measure the programs from now on (5.8), which costs some itself
- * recorder_cost - calls and time of all of them since
+ * recorder_measure - have the kernel measure the programs from now on (5.8), which costs some
+ * itself recorder_cost - calls and time of all of them since
  */
 int recorder_measure(struct recorder *r, struct err *e);
 int recorder_cost(const struct recorder *r, uint64_t *ret_calls, uint64_t *ret_ns, struct err *e);
