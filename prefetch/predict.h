@@ -15,6 +15,7 @@
 struct err;
 struct hs_image;
 struct imagefs;
+struct plan_options;
 struct prefetch_list;
 
 struct predict_options {
@@ -39,5 +40,8 @@ int predict_touches(struct imagefs *fs, const char *config, const struct predict
 
 /* predict_list - the same for an opened image, with blobs and ranges (ranges.h) */
 int predict_list(struct hs_image *img, struct prefetch_list **ret, struct err *e);
+/* predict_list_planned - and with other options for the ranges than the default ones */
+int predict_list_planned(struct hs_image *img, const struct plan_options *o,
+			 struct prefetch_list **ret, struct err *e);
 
 #endif
