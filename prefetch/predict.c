@@ -25,7 +25,7 @@ void predict_options_default(struct predict_options *o)
 	*o = (struct predict_options){.metadata_bytes = 64u << 20,
 				      .file_bytes = 256u << 20,
 				      .text_bytes = 16u << 20,
-				      .library_text_bytes = 256u << 10};
+				      .library_text_bytes = 1u << 20};
 }
 
 /* --- what is there --- */

@@ -22,8 +22,7 @@ struct predict_options {
 	uint64_t metadata_bytes; /* more than this: only that of the files in the list; 64 MiB */
 	uint64_t file_bytes;	 /* of all touches of files, plain; 256 MiB */
 	uint64_t text_bytes;	 /* programs with larger code: without it; 16 MiB */
-	uint64_t
-	    library_text_bytes; /* the same for libraries; 256 KiB: two windows of read-ahead */
+	uint64_t library_text_bytes; /* the same for libraries; 1 MiB */
 };
 
 void predict_options_default(struct predict_options *o);
