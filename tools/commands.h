@@ -14,6 +14,7 @@ int cmd_prefetch_show(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_trace_record(int argc, char **argv);
+int cmd_trace_show(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 
 #endif

@@ -20,6 +20,7 @@ static const struct entry commands[] = {
     {"umount", cmd_umount, "end a mount, or clean up after a crash"},
     {"status", cmd_status, "show what is mounted and what it has fetched"},
     {"trace record", cmd_trace_record, "record what a start reads"},
+    {"trace show", cmd_trace_show, "show what a trace has seen, also as a picture"},
     {"inspect", cmd_inspect, "show the layers of an image"},
     {"dump", cmd_dump, "write the merged device of an image to a file"},
     {"prefetch make", cmd_prefetch_make, "make a prefetch list of traces"},
