@@ -25,6 +25,7 @@ static const struct entry commands[] = {
     {"dump", cmd_dump, "write the merged device of an image to a file"},
     {"prefetch make", cmd_prefetch_make, "make a prefetch list of traces"},
     {"prefetch show", cmd_prefetch_show, "show what a prefetch list fetches"},
+    {"prefetch port", cmd_prefetch_port, "carry a prefetch list over to another build"},
     {"prefetch push", cmd_prefetch_push, "put a prefetch list beside the image it is for"},
     {"prefetch pull", cmd_prefetch_pull, "write the list beside an image to a file"},
 };
