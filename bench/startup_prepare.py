@@ -54,7 +54,8 @@ def get_image(bed, image, options, say):
 
 
 def copy_within(bed, source, target):
-    bed.run(["skopeo", "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false",
+    # preserved, or skopeo compresses the layers once more and drops their annotations
+    bed.run(["skopeo", "copy", "--quiet", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false",
              "docker://" + source, "docker://" + target], where="registry")
 
 
