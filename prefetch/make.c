@@ -350,15 +350,20 @@ static struct gathered weighed(struct weigh_touch *t, size_t count, uint32_t run
 /* The touches of one run, from @first on, for the planner. */
 static int plan_run(struct maker *m, size_t first, uint32_t run, bool metadata, struct err *e)
 {
-	struct gathered g = weighed(m->touches + first, m->touch_count - first, 1, 0);
+	size_t count = m->touch_count - first;
+	struct gathered g = {0};
 	struct prefetch_list l = {
 	    .files = m->files,
 	    .file_count = m->file_count,
-	    .touches = g.v,
-	    .touch_count = g.count,
 	};
-	int r = g.count ? device_touches_add(&m->device, &l, m->fs, run, metadata, e) : 0;
+	int r;
 
+	if (!count)
+		return 0;
+	g = weighed(m->touches + first, count, 1, 0);
+	l.touches = g.v;
+	l.touch_count = g.count;
+	r = device_touches_add(&m->device, &l, m->fs, run, metadata, e);
 	free(g.v);
 	return r;
 }
