@@ -127,6 +127,8 @@ def spans():
 
 
 def own_files():
+    put("file_list", "paths", b"/usr/bin/python3\n  /etc/conf.d/ \r\n\nusr/lib/x_1.so-2\n")
+    put("file_list", "refused", b"/usr/bin/*\n")
     here = os.path.join(GOLDEN, "../files")
     for name in sorted(os.listdir(here)):
         if name.endswith(".bin"):
