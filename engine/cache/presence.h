@@ -29,7 +29,7 @@
 #include "loop.h"
 #include "range.h"
 
-#define CACHE_UNIT_BYTES 4096u
+#define CACHE_UNIT_BYTES 512u
 
 struct presence {
 	/* set once */

@@ -28,7 +28,7 @@
 #define WRITERS	     3
 #define REGION_UNITS 50
 #define BLOB_UNITS   (WRITERS * REGION_UNITS)
-#define BLOB_BYTES   (BLOB_UNITS * UNIT - 1000) /* the last unit is short */
+#define BLOB_BYTES   (BLOB_UNITS * UNIT - 100) /* the last unit is short */
 #define WRITER_OPS   25
 #define SYNCS	     12
 #define SYNCED_OFF   8192
