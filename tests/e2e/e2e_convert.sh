@@ -115,6 +115,37 @@ jq -e '.images[0].layers[0].reused' partdir.json >/dev/null || die "not reused i
 [ "$(jq -r .digest g.json)" = "$(jq -r .digest partdir.json)" ] || die "reuse in a directory differs"
 [ -z "$(ls -A tmp)" ] || { ls -A tmp; die "temporary files are left"; }
 
+echo "== laid out for a start: read by other code it is the same device, and a list lies beside it"
+# no program in these images: the list is of files that the test names
+python3 - <<-PY >start.list
+	import os, sys, tarfile
+	sys.dont_write_bytecode = True
+	sys.path.insert(0, "$golden/../files")
+	import make_files as f
+	names = {m.name.strip("./") for n in (1, 2, 3) for m in tarfile.open("layers/L%d.tar" % n) if m.isreg()}
+	paths = sorted("/" + n for n in names if "/.wh." not in "/" + n)[::3]
+	rows = [f.items(4, [f.var(0) + f.text(p) + f.var(0) for p in paths])]
+	rows.append(f.items(5, [f.var(1) + f.var(n + 1) + f.zigzag(0) + f.var(1 << 20)
+	                        for n in reversed(range(len(paths)))]))
+	head = f.header(b"HSPLIST\\n") + f.block(1, f.var(1) + f.text("") + f.text("") + f.var(1) + f.var(1))
+	sys.stdout.buffer.write(head + b"".join(rows) + f.block(6, b""))
+PY
+hs --json --vsize 1 oci:src:g oci:outl:plain >plain.json # small enough to compare every byte
+hs --json --vsize 1 --layout-by start.list oci:src:g oci:outl:laid >laid.json
+jq -e '[.images[0].layers[].hot_bytes] | add > 65536' laid.json >/dev/null || { jq -c ".images[0].layers[].hot_bytes" laid.json; die "nothing was laid out"; }
+[ "$(jq -r '.images[0].layers[0].digest' plain.json)" != "$(jq -r '.images[0].layers[0].digest' laid.json)" ] ||
+	die "the layout changed nothing"
+python3 "$lib/obd_decode.py" --device p.img outl plain
+python3 "$lib/obd_decode.py" --device l.img outl laid
+cmp p.img l.img || die "a laid out image is another device"
+same l.img "$truth/oci-L123.list.tsv"
+hs --json --vsize 1 --layout-by start.list "docker://$bed_host/app:g" "docker://$bed_host/app:laid" >lreg.json
+[ "$(jq -r '.images[0].layers[].digest' laid.json)" = "$(jq -r '.images[0].layers[].digest' lreg.json)" ] ||
+	die "another layout in a registry"
+"$headstart" prefetch pull --json -o pulled.list "docker://$bed_host/app:laid" >pulled.json
+jq -e '.ranges > 0 and .origin == "ported"' pulled.json >/dev/null || die "a wrong list beside the image"
+skopeo copy -q --src-tls-verify=false "docker://$bed_host/app:laid" dir:laid || die "skopeo cannot pull it"
+
 echo "== an index: one platform, all platforms"
 make --arch arm64 src arm layers/LC.tar.zst
 make --index g,arm src multi
