@@ -27,9 +27,8 @@
 #include "trace.h"
 #include "weigh.h"
 
-#define WINDOW_BYTES 65536u /* mapped windows over this are read-ahead, not demand */
-#define MAX_RUNS     1024u
-#define OBD_STEP_NS  1000u /* imported lists have an order but no times */
+#define MAX_RUNS    1024u
+#define OBD_STEP_NS 1000u /* imported lists have an order but no times */
 
 /* --- inputs --------------------------------------------------------------------------------- */
 
@@ -157,20 +156,6 @@ static void add_touch(struct maker *m, const struct weigh_touch *t)
 
 /* --- traces --------------------------------------------------------------------------------- */
 
-static bool is_demand(const struct trace *t, const struct trace_event *ev, bool device)
-{
-	enum trace_kind kind = (enum trace_kind)ev->kind;
-
-	if (t->precision == TRACE_FETCHED)
-		return kind == TRACE_CACHED || kind == TRACE_BLOCK;
-	if (kind == TRACE_READ || kind == TRACE_FAULT)
-		return true;
-	if (kind == TRACE_MAPPED)
-		return t->precision == TRACE_WINDOWS && ev->bytes <= WINDOW_BYTES;
-	/* metadata is read through the device, without an event of demand and never ahead */
-	return kind == TRACE_CACHED && device;
-}
-
 static int by_number(const void *a, const void *b)
 {
 	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
@@ -227,7 +212,7 @@ static void add_trace(struct maker *m, const struct trace *t, uint32_t run, bool
 		const struct trace_object *o = &t->objects[ev->object];
 		struct weigh_touch touch = {line[ev->object], run, ev->at_ns, ev->off, ev->bytes};
 
-		if (!counts[ev->object] || !is_demand(t, ev, o->kind == TRACE_DEVICE))
+		if (!counts[ev->object] || !trace_is_demand(t, ev))
 			continue;
 		m->report.demand_events++;
 		if (o->kind == TRACE_FILE && o->bytes)
@@ -365,15 +350,20 @@ static struct gathered weighed(struct weigh_touch *t, size_t count, uint32_t run
 /* The touches of one run, from @first on, for the planner. */
 static int plan_run(struct maker *m, size_t first, uint32_t run, bool metadata, struct err *e)
 {
-	struct gathered g = weighed(m->touches + first, m->touch_count - first, 1, 0);
+	size_t count = m->touch_count - first;
+	struct gathered g = {0};
 	struct prefetch_list l = {
 	    .files = m->files,
 	    .file_count = m->file_count,
-	    .touches = g.v,
-	    .touch_count = g.count,
 	};
-	int r = g.count ? device_touches_add(&m->device, &l, m->fs, run, metadata, e) : 0;
+	int r;
 
+	if (!count)
+		return 0;
+	g = weighed(m->touches + first, count, 1, 0);
+	l.touches = g.v;
+	l.touch_count = g.count;
+	r = device_touches_add(&m->device, &l, m->fs, run, metadata, e);
 	free(g.v);
 	return r;
 }

@@ -30,14 +30,19 @@ struct plan_map {
 	void *arg;
 };
 
+/* Defaults behind the semicolons. */
 struct plan_options {
-	uint64_t gap_bytes;	     /* ranges of a blob closer than this are merged ... */
+	uint64_t gap_bytes;	     /* ranges of a blob this close are joined ... ; 128 KiB */
 	unsigned int waste_permille; /* ... as long as gaps are at most this share of all; 80 */
-	uint64_t max_range_bytes;    /* merged ranges are not longer; 4 MiB */
-	uint64_t window_ns;    /* touches this close in time may be reordered to merge; 250 ms */
-	uint64_t budget_bytes; /* stored bytes in all; 0: no limit */
-	uint64_t budget_ns;    /* touches later than this are left out; 0: no limit */
-	unsigned int min_runs_permille;	   /* seen in at least this share of the runs; 500 */
+	uint64_t max_range_bytes;    /* joined ranges are not longer; 4 MiB */
+	/*
+	 * Touches this close in time may change places to be joined; 250 ms. What comes later is
+	 * joined as well while it is at most gap_bytes that come too early by it.
+	 */
+	uint64_t window_ns;
+	uint64_t budget_bytes;		/* stored bytes in all, the earliest; 0: no limit; 0 */
+	uint64_t budget_ns;		/* touches later than this are left out; 0: no limit; 0 */
+	unsigned int min_runs_permille; /* seen in at least this share of the runs; 500 */
 	const struct prefetch_range *have; /* what opening loads anyway; at_ms ignored */
 	size_t have_count;
 };
@@ -47,7 +52,8 @@ void plan_options_default(struct plan_options *o);
 /*
  * plan_ranges - fill l->ranges; l->blobs are set already and bound the ranges
  * Order: by first touch (over several runs: by the median of first touches); no stored byte twice.
- * Returns 0 or what @map->stored returned.
+ * Returns 0, -EINVAL a touch that wraps or of no run, -EBADMSG the map names bytes of no blob of
+ * @l, or what @map->stored returned.
  */
 int plan_ranges(const struct plan_touch *touches, size_t count, uint32_t runs,
 		const struct plan_map *map, const struct plan_options *o, struct prefetch_list *l,

@@ -25,7 +25,7 @@ void predict_options_default(struct predict_options *o)
 	*o = (struct predict_options){.metadata_bytes = 64u << 20,
 				      .file_bytes = 256u << 20,
 				      .text_bytes = 16u << 20,
-				      .library_text_bytes = 256u << 10};
+				      .library_text_bytes = 1u << 20};
 }
 
 /* --- what is there --- */
@@ -435,19 +435,26 @@ int predict_touches(struct imagefs *fs, const char *json, const struct predict_o
 
 int predict_list(struct hs_image *img, struct prefetch_list **ret, struct err *e)
 {
+	struct plan_options o;
+
+	plan_options_default(&o);
+	return predict_list_planned(img, &o, ret, e);
+}
+
+int predict_list_planned(struct hs_image *img, const struct plan_options *o,
+			 struct prefetch_list **ret, struct err *e)
+{
 	struct prefetch_list *l = NULL;
-	struct predict_options o;
-	struct plan_options plan;
+	struct predict_options mine;
 	struct imagefs *fs;
 	int rc = imagefs_open_image(img, &fs, e);
 
 	if (rc < 0)
 		return rc;
-	predict_options_default(&o);
-	plan_options_default(&plan);
-	rc = predict_touches(fs, hs_image_config(img), &o, &l, e);
+	predict_options_default(&mine);
+	rc = predict_touches(fs, hs_image_config(img), &mine, &l, e);
 	if (rc == 0)
-		rc = prefetch_list_plan(l, img, fs, false, &plan, NULL, e);
+		rc = prefetch_list_plan(l, img, fs, false, o, NULL, e);
 	imagefs_close(fs);
 	if (rc < 0) {
 		prefetch_list_free(l);

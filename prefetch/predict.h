@@ -15,14 +15,14 @@
 struct err;
 struct hs_image;
 struct imagefs;
+struct plan_options;
 struct prefetch_list;
 
 struct predict_options {
 	uint64_t metadata_bytes; /* more than this: only that of the files in the list; 64 MiB */
 	uint64_t file_bytes;	 /* of all touches of files, plain; 256 MiB */
 	uint64_t text_bytes;	 /* programs with larger code: without it; 16 MiB */
-	uint64_t
-	    library_text_bytes; /* the same for libraries; 256 KiB: two windows of read-ahead */
+	uint64_t library_text_bytes; /* the same for libraries; 1 MiB */
 };
 
 void predict_options_default(struct predict_options *o);
@@ -39,5 +39,8 @@ int predict_touches(struct imagefs *fs, const char *config, const struct predict
 
 /* predict_list - the same for an opened image, with blobs and ranges (ranges.h) */
 int predict_list(struct hs_image *img, struct prefetch_list **ret, struct err *e);
+/* predict_list_planned - and with other options for the ranges than the default ones */
+int predict_list_planned(struct hs_image *img, const struct plan_options *o,
+			 struct prefetch_list **ret, struct err *e);
 
 #endif

@@ -31,7 +31,8 @@ struct known {
 	char *path;
 	struct imagefs_node node;
 	uint32_t file; /* in the list; UINT32_MAX: not yet */
-	bool whole, elf, module;
+	/* taken as a whole; looked into; followed; never read from disk */
+	bool whole, elf, module, frozen;
 };
 
 struct predict {

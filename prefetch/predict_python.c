@@ -70,10 +70,14 @@ static void add_module(struct python *y, const char *name, struct known *source,
 static void touch_source(struct python *y, struct known *k)
 {
 	const char *base = strrchr(k->path, '/') + 1;
-	_cleanup_free_ char *compiled =
-	    text_printf("%.*s__pycache__/%.*s.cpython-%u%u.pyc", (int)(base - k->path), k->path,
-			(int)(strlen(base) - 3), base, y->major, y->minor);
-	struct known *c = predict_find_file(y->p, compiled);
+	_cleanup_free_ char *compiled = NULL;
+	struct known *c;
+
+	if (k->frozen)
+		return;
+	compiled = text_printf("%.*s__pycache__/%.*s.cpython-%u%u.pyc", (int)(base - k->path),
+			       k->path, (int)(strlen(base) - 3), base, y->major, y->minor);
+	c = predict_find_file(y->p, compiled);
 
 	predict_whole(y->p, c ? c : k);
 }
@@ -267,35 +271,24 @@ static void start_modules(struct python *y)
 		(void)import_module(y, always[n]);
 }
 
-/* Modules that 3.11 and newer carry inside: their files are not read. */
+/* Modules that 3.11 and newer carry inside: their files are not read, but what they import is. */
 static void mark_frozen(struct python *y)
 {
-	static const char *const names[] = {"codecs",
-					    "io",
-					    "abc",
-					    "site",
-					    "os",
-					    "stat",
-					    "posixpath",
-					    "ntpath",
-					    "genericpath",
-					    "_collections_abc",
-					    "_sitebuiltins",
-					    "zipimport",
-					    "runpy",
-					    "importlib/util",
-					    "importlib/machinery",
-					    "importlib/_bootstrap",
-					    "importlib/_bootstrap_external",
-					    "importlib/__init__"};
+	static const char names[] = "codecs io abc site os stat posixpath ntpath genericpath "
+				    "_collections_abc _sitebuiltins zipimport runpy importlib/util "
+				    "importlib/machinery importlib/_bootstrap "
+				    "importlib/_bootstrap_external ";
 
-	for (size_t n = 0; y->minor >= 11 && n < sizeof(names) / sizeof(names[0]); n++) {
+	for (const char *name = names; y->minor >= 11 && *name; name = strchr(name, ' ') + 1) {
+		int len = (int)strcspn(name, " ");
+
 		for (size_t d = 0; d < y->dir_count; d++) {
-			_cleanup_free_ char *path = text_printf("%s/%s.py", y->dirs[d], names[n]);
+			_cleanup_free_ char *path =
+			    text_printf("%s/%.*s.py", y->dirs[d], len, name);
 			struct known *k = predict_find_file(y->p, path);
 
 			if (k && strstr(k->path, "/lib/python"))
-				k->module = true;
+				k->frozen = true;
 		}
 	}
 }

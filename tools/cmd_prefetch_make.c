@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cleanup.h"
 #include "commands.h"
@@ -15,11 +16,13 @@
 #include "list_print.h"
 #include "make.h"
 #include "options.h"
+#include "predict.h"
 #include "prefetch_list.h"
 #include "text.h"
 #include "trace.h"
 
 static const char *output, *image;
+static bool predicted;
 static uint64_t budget, max_time, gap = 128u << 10;
 
 static const struct option_def make_options[] = {
@@ -32,6 +35,8 @@ static const struct option_def make_options[] = {
      "leave out what was touched later than this; 0: nothing", "0"},
     {"gap", 0, OPTION_SIZE, "SIZE", &gap,
      "fetch gaps of up to SIZE to save requests, as long as 8% are not exceeded", "128K"},
+    {"static", 0, OPTION_FLAG, NULL, &predicted,
+     "make it without traces: what every start of IMAGE must read", NULL},
     {"json", 0, OPTION_FLAG, NULL, &common.json, "print the result as JSON", NULL},
     {0},
 };
@@ -44,17 +49,19 @@ static const struct option_group groups[] = {
 
 static const struct command command = {
     .name = "prefetch make",
-    .usage = "[OPTIONS] -o LIST TRACE...",
+    .usage = "[OPTIONS] -o LIST TRACE... | --static IMAGE",
     .purpose = "Make a prefetch list of what one or more starts read: ordered by first touch, "
 	       "merged, cut to a budget. Several traces are combined; what at least half of "
 	       "them read is in the list.",
     .groups = groups,
     .examples = "  headstart prefetch make -o web.list web.trace\n"
 		"  headstart prefetch make -o web.list --budget=20M a.trace b.trace\n"
-		"  headstart prefetch make -o web.list --image=oci:./web:lazy overlayfs.trace\n",
+		"  headstart prefetch make -o web.list --image=oci:./web:lazy overlayfs.trace\n"
+		"  headstart prefetch make -o web.list --static docker://R/web:1_accelerated\n",
     .notes = "TRACE is a file of 'headstart trace record', a trace of overlaybd, or its list of "
 	     "files. A trace of another image or of a start on overlayfs is carried over by path "
-	     "and file offset.",
+	     "and file offset. With --static the list is predicted from the image alone: metadata "
+	     "of the file system, the program, its libraries and modules, its configuration.",
     .min_operands = 1,
     .max_operands = UINT_MAX,
 };
@@ -73,6 +80,8 @@ static void print_report(const struct prefetch_list *l, const struct make_report
 	char a[24];
 
 	list_print(l, false, false);
+	if (predicted)
+		return;
 	printf("\ndemand   %llu of %llu events, %s of files and metadata\n",
 	       (unsigned long long)rep->demand_events, (unsigned long long)rep->events,
 	       text_size(rep->demand_bytes, a, sizeof(a)));
@@ -126,11 +135,35 @@ static void print_json(const struct prefetch_list *l, const struct make_report *
 	cJSON_Delete(j);
 }
 
+/* The list of an opened image, from traces or without. */
+static int make_of(struct hs_image *img, const struct make_input *in, size_t count,
+		   const struct plan_options *o, struct prefetch_list **ret,
+		   struct make_report *ret_report, struct err *e)
+{
+	struct imagefs *fs = NULL;
+	int r;
+
+	if (predicted) {
+		*ret_report = (struct make_report){0};
+		r = predict_list_planned(img, o, ret, e);
+		if (!r) {
+			free((*ret)->image);
+			(*ret)->image = text_dup(image);
+			(*ret)->created_s = (uint64_t)time(NULL);
+		}
+		return r;
+	}
+	r = imagefs_open_image(img, &fs, e);
+	if (!r)
+		r = prefetch_make(img, fs, image, in, count, o, ret, ret_report, e);
+	imagefs_close(fs);
+	return r;
+}
+
 static int make_for(struct hs_engine *engine, const struct make_input *in, size_t count,
 		    struct err *e)
 {
 	struct prefetch_list *l = NULL;
-	struct imagefs *fs = NULL;
 	struct hs_image *img = NULL;
 	struct make_report rep;
 	struct plan_options o;
@@ -143,9 +176,7 @@ static int make_for(struct hs_engine *engine, const struct make_input *in, size_
 	if (!r)
 		r = hs_image_open(engine, image, &img, e);
 	if (!r)
-		r = imagefs_open_image(img, &fs, e);
-	if (!r)
-		r = prefetch_make(img, fs, image, in, count, &o, &l, &rep, e);
+		r = make_of(img, in, count, &o, &l, &rep, e);
 	if (!r)
 		r = prefetch_list_save(l, output, e);
 	if (!r && common.json)
@@ -153,14 +184,13 @@ static int make_for(struct hs_engine *engine, const struct make_input *in, size_
 	else if (!r)
 		print_report(l, &rep);
 	prefetch_list_free(l);
-	imagefs_close(fs);
 	hs_image_close(img);
 	return r;
 }
 
 static int make(char **traces, size_t count, struct err *e)
 {
-	_cleanup_free_ struct make_input *in = xmalloc_zero(count, sizeof(*in));
+	_cleanup_free_ struct make_input *in = xmalloc_zero(count + 1, sizeof(*in));
 	struct hs_engine *engine = NULL;
 	struct hs_options o;
 	int r = 0;
@@ -187,7 +217,11 @@ int cmd_prefetch_make(int argc, char **argv)
 		return r;
 	if (!output)
 		return options_usage(&command, "-o LIST is missing");
+	if (predicted && (image || argc - first != 1))
+		return options_usage(&command, "--static takes one image and no traces");
 	common_log();
+	if (predicted)
+		image = argv[first++];
 	r = make(argv + first, (size_t)(argc - first), &e);
 	if (r)
 		fprintf(stderr, "headstart prefetch make: %s\n", e.msg);

@@ -20,10 +20,12 @@ static const struct entry commands[] = {
     {"umount", cmd_umount, "end a mount, or clean up after a crash"},
     {"status", cmd_status, "show what is mounted and what it has fetched"},
     {"trace record", cmd_trace_record, "record what a start reads"},
+    {"trace show", cmd_trace_show, "show what a trace has seen, also as a picture"},
     {"inspect", cmd_inspect, "show the layers of an image"},
     {"dump", cmd_dump, "write the merged device of an image to a file"},
     {"prefetch make", cmd_prefetch_make, "make a prefetch list of traces"},
     {"prefetch show", cmd_prefetch_show, "show what a prefetch list fetches"},
+    {"prefetch port", cmd_prefetch_port, "carry a prefetch list over to another build"},
     {"prefetch push", cmd_prefetch_push, "put a prefetch list beside the image it is for"},
     {"prefetch pull", cmd_prefetch_pull, "write the list beside an image to a file"},
 };

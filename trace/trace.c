@@ -19,7 +19,8 @@
 #include "text.h"
 #include "trace_blocks.h"
 
-#define OBJECT_MIN_BYTES  4 /* encoded */
+#define WINDOW_BYTES	  65536u /* mapped windows over this are read-ahead, not demand */
+#define OBJECT_MIN_BYTES  4	 /* encoded */
 #define PROCESS_MIN_BYTES 2
 #define EVENT_MIN_BYTES	  4
 #define PATH_MIN_BYTES	  3
@@ -38,6 +39,19 @@ void trace_free(struct trace *t)
 	free(t->events);
 	free(t->ended_by);
 	free(t);
+}
+
+bool trace_is_demand(const struct trace *t, const struct trace_event *ev)
+{
+	enum trace_kind kind = (enum trace_kind)ev->kind;
+
+	if (t->precision == TRACE_FETCHED)
+		return kind == TRACE_CACHED || kind == TRACE_BLOCK;
+	if (kind == TRACE_READ || kind == TRACE_FAULT)
+		return true;
+	if (kind == TRACE_MAPPED)
+		return t->precision == TRACE_WINDOWS && ev->bytes <= WINDOW_BYTES;
+	return kind == TRACE_CACHED && t->objects[ev->object].kind == TRACE_DEVICE;
 }
 
 static void free_trace(struct trace **t)

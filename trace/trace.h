@@ -91,6 +91,13 @@ struct trace {
 
 void trace_free(struct trace *t); /* NULL is fine */
 
+/*
+ * trace_is_demand - whether somebody waited for what @ev, an event of @t, names
+ * File system metadata is read through the device, without an event of demand of its own and never
+ * ahead: there, what entered the page cache was demanded.
+ */
+bool trace_is_demand(const struct trace *t, const struct trace_event *ev);
+
 /* trace_parse - whole file; 0, -ENOENT not a trace, -EOPNOTSUPP newer version, -EBADMSG, -EFBIG */
 int trace_parse(const void *p, size_t bytes, struct trace **ret, struct err *e);
 int trace_load(const char *path, struct trace **ret, struct err *e);

@@ -253,13 +253,12 @@ int trace_writer_flush(struct trace_writer *w, struct err *e)
 	struct blockbuf b = {0};
 	int r;
 
-	if (!w->pending_count && w->objects_written == w->object_count &&
-	    w->processes_written == w->process_count)
-		return w->error ? err_set(e, w->error, "cannot write %s", w->path) : 0;
-	trace_put_objects(&b, w->objects + w->objects_written,
-			  w->object_count - w->objects_written);
-	trace_put_processes(&b, w->processes + w->processes_written,
-			    w->process_count - w->processes_written);
+	if (w->objects_written < w->object_count)
+		trace_put_objects(&b, w->objects + w->objects_written,
+				  w->object_count - w->objects_written);
+	if (w->processes_written < w->process_count)
+		trace_put_processes(&b, w->processes + w->processes_written,
+				    w->process_count - w->processes_written);
 	trace_put_events(&b, w->pending, w->pending_count);
 	w->objects_written = w->object_count;
 	w->processes_written = w->process_count;

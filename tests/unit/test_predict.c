@@ -225,7 +225,7 @@ static void test_script(void **state)
 				  .needed = {"libown.so", "libapp.so.1", "libc.so.6", "libnone.so"},
 				  .text_bytes = text * 20});
 	assert_int_equal(shell("ln -s ../app/bin/app-1.2 tree/opt/bin/app"), 0);
-	put_elf("/opt/app/lib/libown.so", (struct elf_make){.text_bytes = text * 20});
+	put_elf("/opt/app/lib/libown.so", (struct elf_make){.text_bytes = text * 80});
 	put_elf("/usr/lib/libapp.so.1", (struct elf_make){0});
 	put_elf("/usr/lib/arm/libapp.so.1", (struct elf_make){.machine = 40});
 	put_elf("/usr/lib/app/extra.so", (struct elf_make){0});
@@ -261,6 +261,7 @@ static void test_python(void **state)
 	    "/srv/local/peer.py",
 	    "/usr/lib/python3.11/__pycache__/json.cpython-311.pyc",
 	    "/usr/lib/python3.11/encodings/__init__.py",
+	    "/usr/lib/python3.11/below.py",
 	    "/usr/lib/python3/dist-packages/fast.cpython-311-x86_64-linux-gnu.so",
 	    "/usr/lib/libapp.so.1",
 	    NULL};
@@ -283,7 +284,8 @@ static void test_python(void **state)
 	put_text("/srv/local/unused.py", "import other\n");
 	put_text("/usr/lib/python3.11/json.py", "import os\n");
 	put_text("/usr/lib/python3.11/__pycache__/json.cpython-311.pyc", "compiled");
-	put_text("/usr/lib/python3.11/os.py", "import other\n");
+	put_text("/usr/lib/python3.11/os.py", "import below\n");
+	put_text("/usr/lib/python3.11/below.py", "\n");
 	put_text("/usr/lib/python3.11/other.py", "\n");
 	put_text("/usr/lib/python3.11/encodings/__init__.py", "\n");
 	put_elf("/usr/lib/python3/dist-packages/fast.cpython-311-x86_64-linux-gnu.so",
