@@ -231,12 +231,13 @@ static void learn_mount(struct record_target *t, const struct proc_mount *m)
  * The container's root directory as containerd mounts it before the runtime begins, else as its
  * first process sees it.
  */
-static void learn_root(struct record_target *t)
+static void learn_root(struct record_target *t, struct recording *g)
 {
 	struct proc_mount m = {0};
 	struct stat ours, theirs;
 	char *dir;
 
+	add_devices(g); /* it may have been mounted a moment ago */
 	if (t->container) {
 		dir = task_file(t, "rootfs");
 		if (!proc_mount_at(0, dir, &m, NULL)) {
@@ -270,7 +271,7 @@ int record_target_turn(struct record_target *t, struct recording *g, struct err 
 
 	/* something happens in it: then containerd has mounted its root */
 	if (!r && !t->rooted && (t->pid || poll(&p, 1, 0) > 0))
-		learn_root(t);
+		learn_root(t, g);
 	return r;
 }
 
@@ -342,9 +343,7 @@ static void name_by_devices(struct attribution *a, const struct recording *g)
 		for (size_t n = 0; n < trace_writer_objects(g->writer) && !touched; n++)
 			touched = trace_writer_object_at(g->writer, n)->dev == g->devices[i];
 		if (touched && record_target_device(a, g->devices[i], &e))
-			log_warn("the file system of an image cannot be looked through "
-				 "error=%s",
-				 e.msg);
+			log_info("an image will be looked for as a directory error=%s", e.msg);
 	}
 }
 

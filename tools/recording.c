@@ -23,14 +23,25 @@ int recording_open(struct recording *g, const char *path, uint64_t ring_bytes, s
 	return recorder_new(ring_bytes, &g->recorder, e);
 }
 
+static bool is_ours(const struct recording *g, uint32_t dev)
+{
+	for (size_t i = 0; i < g->device_count; i++)
+		if (g->devices[i] == dev)
+			return true;
+	return false;
+}
+
 void recording_add_device(struct recording *g, uint32_t major, uint32_t minor)
 {
-	uint32_t *more = reallocarray(g->devices, g->device_count + 1, sizeof(*more));
+	uint32_t dev = major << 20 | (minor & 0xfffff), *more;
 
+	if (is_ours(g, dev))
+		return;
+	more = reallocarray(g->devices, g->device_count + 1, sizeof(*more));
 	if (!more)
 		abort();
 	g->devices = more;
-	g->devices[g->device_count++] = major << 20 | (minor & 0xfffff);
+	g->devices[g->device_count++] = dev;
 }
 
 int recording_begin(struct recording *g, const struct trace *head, struct err *e)
@@ -56,14 +67,6 @@ static bool is_demand(const struct recording *g, const struct recorder_event *ev
 {
 	return ev->kind == TRACE_READ || ev->kind == TRACE_FAULT ||
 	       !recorder_demand(g->recorder); /* then what is fetched has to do */
-}
-
-static bool is_ours(const struct recording *g, uint32_t dev)
-{
-	for (size_t i = 0; i < g->device_count; i++)
-		if (g->devices[i] == dev)
-			return true;
-	return false;
 }
 
 static void take(void *arg, const struct recorder_event *in)

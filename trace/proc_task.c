@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,9 +112,13 @@ pid_t proc_stat_parent(const char *stat)
 {
 	/* "12 (a name (with) any thing) S 1 ..." */
 	const char *end = strrchr(stat, ')');
-	int parent;
+	char *rest;
+	long parent;
 
-	return end && sscanf(end + 1, " %*c %d", &parent) == 1 ? (pid_t)parent : 0;
+	if (!end || end[1] != ' ' || !end[2] || end[3] != ' ')
+		return 0;
+	parent = strtol(end + 4, &rest, 10);
+	return rest > end + 4 && parent > 0 && parent <= INT_MAX ? (pid_t)parent : 0;
 }
 
 struct family {

@@ -29,7 +29,11 @@ bed_start trace
 options=(--run-dir="$bed/run" --state-dir="$bed/state" --cache-dir="$bed/cache" --stop-timeout=200ms)
 record() { timeout 120 "$headstart" trace record "${options[@]}" "$@"; }
 hs() { timeout 60 "$headstart" "$1" --run-dir="$bed/run" "${@:2}"; }
-bed_end() { hs umount --all --force >/dev/null 2>&1 || :; }
+web=known-$$ # a name of containerd's: its runtime keeps them for all of the machine
+bed_end() {
+	hs umount --all --force >/dev/null 2>&1 || :
+	runc --root /run/containerd/runc/default delete --force $web-2 >/dev/null 2>&1 || :
+}
 begin() { step=$1; echo "--- $step"; }
 all_gone() {
 	[ -z "$(bed_mounts)$(bed_loops)$(bed_processes "$bed/run")" ] &&
@@ -257,10 +261,10 @@ end_recording() {
 }
 drop() { sync; echo 3 >/proc/sys/vm/drop_caches; }
 waiting() { bpftool prog show 2>/dev/null | grep -q on_cgroup_mkdir; }
-begin_recording "$bed/c.trace" --container=known-1
+begin_recording "$bed/c.trace" --container=$web-1
 bed_wait 10 waiting
 drop
-ctr run --rm "$image" known-1 /reader "${known[@]}"
+ctr run --rm "$image" $web-1 /reader "${known[@]}"
 end_recording
 # demand of reads is exact whatever the read-ahead; a mapping's pages may have been there
 same "$(pages "$bed/c.trace" pages read /data/a)" "1 2 20"
@@ -273,18 +277,18 @@ same "$(pages "$bed/c.trace" pages read /data/deep/er/small)" "0 1"
 [ "$(pages "$bed/c.trace" pages $demand /reader | cut -d' ' -f1)" = 0 ]
 same "$(show "$bed/c.trace" '[.precision, .digest, .lost] | join(" ")')" "2  0"
 same "$(show "$bed/c.trace" '[.objects[] | select(.kind == 2)] | length')" 0
-show "$bed/c.trace" .filter | grep -q "cgroup.*known-1"
+show "$bed/c.trace" .filter | grep -q "cgroup.*$web-1"
 nothing_left
 
 begin "containerd: one that runs already"
-ctr run -d "$image" known-2 /reader sleep 3 "${known[@]}" sleep 1000
-begin_recording "$bed/c2.trace" --container=known-2 --until-idle=3s
+ctr run -d "$image" $web-2 /reader sleep 3 "${known[@]}" sleep 1000
+begin_recording "$bed/c2.trace" --container=$web-2 --until-idle=3s
 end_recording
 same "$(jq -r .ended_by "$bed/sum")" idle
 same "$(pages "$bed/c2.trace" pages read /data/a)" "1 2 20"
 same "$(pages "$bed/c2.trace" pages read /data/both)" "29 30 31"
-ctr task kill -s KILL known-2
-bed_wait 10 ctr task rm known-2
-ctr container rm known-2
+ctr task kill -s KILL $web-2
+bed_wait 10 ctr task rm $web-2
+ctr container rm $web-2
 nothing_left
 echo "all well"

@@ -337,6 +337,8 @@ static void start_offsets(const struct made *m, const char *sub, uint64_t start[
 	store_close(s);
 }
 
+static size_t hot_seen; /* blocks, over all rounds */
+
 static void check_places(struct hs_image *img, const struct hot_order *order,
 			 const uint64_t start[LAYERS])
 {
@@ -393,7 +395,7 @@ static void check_places(struct hs_image *img, const struct hot_order *order,
 		assert_true(by_rank[n].p.off >= last[by_rank[n].p.blob]);
 		last[by_rank[n].p.blob] = by_rank[n].p.off;
 	}
-	assert_true(hot > 20); /* that there was something to look at */
+	hot_seen += hot;
 	imagefs_close(fs);
 }
 
@@ -462,6 +464,7 @@ static void test_layout_by(void **state)
 	for (unsigned int n = 0; n < ROUNDS; n++)
 		one_round(eng, n);
 	hs_engine_free(eng);
+	assert_true(hot_seen > 20 * ROUNDS); /* that there was something to look at */
 }
 
 /* A layer in which there is nothing to order is reused by the next conversion with that order. */

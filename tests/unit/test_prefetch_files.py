@@ -209,6 +209,17 @@ def imports(t):
             "prefetch", "make", "--no-cache", "--image=oci:lazy:b1", "-o", "x", bad, code=1))
 
 
+def predicts(t):
+    p = t.json("prefetch", "make", "--no-cache", "-o", "s.list", "--static", "oci:lazy:b1")
+    l = t.json("prefetch", "show", "s.list")
+    t.check("predicted", l["origin"] == "predicted" and l["runs"] == 0 and
+            l["image_digest"] == t.digest(1), l)
+    t.check("metadata", l["touches"][0]["file"] is None and l["touches"][0]["offset"] == 0, l)
+    t.check("nothing of large files", 0 < p["range_bytes"] < 65536, p["range_bytes"])
+    for args in (("oci:lazy:b1", "oci:lazy:b2"), ("--image=oci:lazy:b1", "oci:lazy:b1"), ()):
+        t.run("prefetch", "make", "-o", "x", "--static", *args, code=2)
+
+
 def ports(t):
     p = t.json("prefetch", "port", "--no-cache", "-o", "p.list", "one.list", "oci:lazy:b1")
     t.check("to itself", p["carried_percent"] == 100 and p["offset_bytes"] == 0 and
@@ -244,7 +255,7 @@ def main():
         t.put("empty", b"\n")
         t.put("ranges.list", open(os.path.join(HERE, "../golden/files/list-1-ranges.bin"),
                                   "rb").read())
-        for part in (shows, makes, imports, ports):
+        for part in (shows, makes, imports, predicts, ports):
             part(t)
         return 1 if t.failed else 0
 

@@ -22,6 +22,9 @@ static void test_stat(void **state)
 	assert_int_equal(proc_stat_parent("12 (a (b) 3) S 9) S 7 12"), 7);
 	assert_int_equal(proc_stat_parent("12 (cat)"), 0);
 	assert_int_equal(proc_stat_parent(""), 0);
+	assert_int_equal(proc_stat_parent("12 (cat) S 99999999999999999999"), 0);
+	assert_int_equal(proc_stat_parent("12 (cat) S -7"), 0);
+	assert_int_equal(proc_stat_parent("12 (cat)S"), 0);
 }
 
 static void test_cgroup(void **state)

@@ -14,6 +14,7 @@
 #include "err.h"
 #include "ext4.h"
 #include "hot_hold.h"
+#include "hot_order.h"
 #include "log.h"
 #include "text.h"
 #include "tree.h"
@@ -24,12 +25,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WHITEOUT	".wh."
-#define WHITEOUT_META	".wh..wh."
-#define WHITEOUT_OPAQUE ".wh..wh..opq"
-#define PATH_BYTES	4096u
-#define MAX_SYMLINKS	40u
-#define WORK_PATH	(PATH_BYTES + EXT4_SYMLINK_MAX + 2)
+#define WHITEOUT	    ".wh."
+#define WHITEOUT_META	    ".wh..wh."
+#define WHITEOUT_OPAQUE	    ".wh..wh..opq"
+#define PATH_BYTES	    4096u
+#define MAX_SYMLINKS	    40u
+#define METADATA_HOLD_BYTES (64u << 20)
+#define WORK_PATH	    (PATH_BYTES + EXT4_SYMLINK_MAX + 2)
 
 struct apply {
 	struct ext4 *x;
@@ -685,6 +687,8 @@ static int apply_entry(struct apply *a, const struct tar_entry *te, struct err *
 struct metadata_out {
 	apply_sink_fn *sink;
 	void *arg;
+	struct hot_hold *last;	     /* NULL: all goes out at once, in the order of the device */
+	const struct hot_file *file; /* the device, in the order of @last */
 	struct apply_stats *stats;
 	struct err *e;
 };
@@ -692,9 +696,37 @@ struct metadata_out {
 static int send_block(void *arg, uint64_t block, const void *data)
 {
 	struct metadata_out *m = arg;
+	uint32_t rank = HOT_ORDER_COLD;
 
 	m->stats->metadata_bytes += BLOCK_BYTES;
+	if (m->last && block <= UINT32_MAX)
+		hot_order_run(hot_hold_order(m->last), m->file, (uint32_t)block, 1, &rank);
+	if (rank != HOT_ORDER_COLD && hot_hold_add(m->last, rank, block * BLOCK_BYTES, data, 1))
+		return 0;
 	return m->sink(m->arg, block * BLOCK_BYTES, data, BLOCK_BYTES, m->e);
+}
+
+/* Metadata, and what was held back: [the rest of the metadata] [held data] [metadata]. */
+static int send_rest(struct apply *a, struct hot_hold *hold, struct metadata_out *out)
+{
+	const struct hot_order *order = hold ? hot_hold_order(hold) : NULL;
+	int rc;
+
+	if (order && hot_hold_bytes(hold))
+		out->file = hot_order_find(order, HOT_ORDER_DEVICE);
+	if (out->file)
+		out->last = hot_hold_new(order, METADATA_HOLD_BYTES);
+	else if (hold && (rc = hot_hold_send(hold, out->sink, out->arg, out->e)))
+		return rc;
+	rc = blockmap_each_dirty(ext4_map(a->x), send_block, out);
+	a->stats->last_metadata_bytes =
+	    out->last ? hot_hold_bytes(out->last) : a->stats->metadata_bytes;
+	if (rc == 0 && out->last)
+		rc = hot_hold_send(hold, out->sink, out->arg, out->e);
+	if (rc == 0 && out->last)
+		rc = hot_hold_send(out->last, out->sink, out->arg, out->e);
+	hot_hold_free(out->last);
+	return rc;
 }
 
 static int apply_entries(struct apply *a, struct err *e)
@@ -735,10 +767,8 @@ int apply_layer(struct ext4 *x, tar_input_fn *input, void *input_arg, apply_sink
 		rc = tree_flush(a->t, e);
 	if (rc == 0)
 		rc = ext4_end(x, e);
-	if (rc == 0 && hold)
-		rc = hot_hold_send(hold, sink, sink_arg, e);
 	if (rc == 0)
-		rc = blockmap_each_dirty(ext4_map(x), send_block, &out);
+		rc = send_rest(a, hold, &out);
 	tree_free(a->t);
 	tar_reader_free(a->tar);
 	apply_file_done(&a->file);

@@ -25,10 +25,11 @@ typedef int apply_sink_fn(void *arg, uint64_t dev_off, const void *p, size_t byt
 
 struct apply_stats {
 	uint64_t entries;
-	uint64_t data_bytes;	 /* file data sent to the sink */
-	uint64_t hole_bytes;	 /* zero blocks of files that were not stored */
-	uint64_t metadata_bytes; /* sent after the data */
-	uint64_t hot_bytes;	 /* of data_bytes, held back for the end */
+	uint64_t data_bytes;	      /* file data sent to the sink */
+	uint64_t hole_bytes;	      /* zero blocks of files that were not stored */
+	uint64_t metadata_bytes;      /* sent after the data that is not held back */
+	uint64_t last_metadata_bytes; /* of these, at the very end: what a start reads, or all */
+	uint64_t hot_bytes;	      /* of data_bytes, held back for the end */
 	uint64_t skipped_sockets;
 };
 
@@ -36,7 +37,8 @@ struct apply_stats {
  * apply_layer - apply a tar stream as one layer: ext4_begin() to ext4_end() and all output
  * @input:  the uncompressed layer
  * @sink:   called on this thread
- * @hold:   blocks of its order wait there until the others have gone; NULL: none do
+ * @hold:   blocks of its order wait there until the others have gone; NULL: none do. When there
+ *          were any, the metadata that its order names goes last of all, the rest before them.
  * @ret:    filled as far as it came, also on failure
  *
  * Returns 0; -EBADMSG a broken or hostile archive, -ENOSPC device full, -E2BIG attributes do not

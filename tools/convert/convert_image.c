@@ -224,8 +224,8 @@ static int convert_layer(struct work *w, size_t i, struct err *e)
 
 	hot_hold_free(hold);
 	if (rc == 0)
-		rc = layer_writer_finish(writer, st.metadata_bytes,
-					 st.hot_bytes + st.metadata_bytes, &w->job[i].blob, e);
+		rc = layer_writer_finish(writer, st.last_metadata_bytes,
+					 st.hot_bytes + st.last_metadata_bytes, &w->job[i].blob, e);
 	layer_writer_free(writer);
 	if (rc < 0)
 		return rc;

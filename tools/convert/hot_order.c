@@ -84,11 +84,13 @@ static void take_blocks(struct hot_order *l, const struct prefetch_list *list)
 	for (size_t n = 0; n < list->touch_count; n++) {
 		const struct prefetch_touch *t = &list->touches[n];
 		uint64_t first = t->off / BLOCK_BYTES, last, left, bytes = t->bytes;
+		bool device = t->file == PREFETCH_NO_FILE;
+		uint32_t file = device ? (uint32_t)list->file_count : t->file;
 
-		if (t->file == PREFETCH_NO_FILE || !bytes)
+		if (!bytes)
 			continue;
 		/* not further than the file went; 0: not known */
-		left = list->files[t->file].bytes;
+		left = device ? 0 : list->files[t->file].bytes;
 		left = left ? left - min_u64(t->off, left) : UINT64_MAX - t->off;
 		bytes = min_u64(bytes, left);
 		if (!bytes)
@@ -108,7 +110,7 @@ static void take_blocks(struct hot_order *l, const struct prefetch_list *list)
 			}
 			if (rank == HOT_ORDER_COLD)
 				return;
-			l->hot[l->count++] = (struct hot){t->file, (uint32_t)b, rank++};
+			l->hot[l->count++] = (struct hot){file, (uint32_t)b, rank++};
 		}
 	}
 	l->count = keep_first(l->hot, l->count);
@@ -144,15 +146,16 @@ struct hot_order *hot_order_new(const struct prefetch_list *list)
 {
 	struct hot_order *l = xmalloc_zero(1, sizeof(*l));
 
-	l->name_count = list->file_count;
-	l->names = xmalloc_zero(list->file_count + 1, sizeof(*l->names));
+	l->name_count = list->file_count + 1;
+	l->names = xmalloc_zero(l->name_count, sizeof(*l->names));
 	for (size_t n = 0; n < list->file_count; n++)
 		l->names[n] = text_dup(list->files[n].path + strspn(list->files[n].path, "/"));
+	l->names[list->file_count] = text_dup(HOT_ORDER_DEVICE);
 	take_blocks(l, list);
 	number_blocks(l);
 	name_order(l);
 	qsort(l->hot, l->count, sizeof(*l->hot), by_place);
-	l->file = xmalloc_zero(list->file_count + 1, sizeof(*l->file));
+	l->file = xmalloc_zero(l->name_count, sizeof(*l->file));
 	for (size_t n = 0; n < l->count; n++) {
 		struct hot_file *f = l->file_count ? &l->file[l->file_count - 1] : NULL;
 

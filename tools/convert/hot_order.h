@@ -4,7 +4,9 @@
  *
  * Made from the touches of a prefetch list; immutable. Every block has a rank: the order of its
  * first touch over all files. Blocks that are not touched have none. Files are known by their path
- * in the finished image, whatever layer they come from.
+ * in the finished image, whatever layer they come from. File system metadata is ordered as well:
+ * the device counts as a file, whose blocks are those of the device that the list was made for. On
+ * another build some of them are others; that only costs order.
  */
 #ifndef HS_CONVERT_HOT_ORDER_H
 #define HS_CONVERT_HOT_ORDER_H
@@ -18,6 +20,7 @@ struct hot_file;
 struct prefetch_list;
 
 #define HOT_ORDER_COLD	     UINT32_MAX
+#define HOT_ORDER_DEVICE     "//device" /* no path looks like this */
 #define HOT_ORDER_MAX_BLOCKS (1u << 20) /* 4 GiB; what is touched later is not ordered */
 
 /* hot_order_new - never fails; a list without touches of files gives an order of nothing */
