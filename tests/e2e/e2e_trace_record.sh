@@ -261,10 +261,10 @@ end_recording() {
 }
 drop() { sync; echo 3 >/proc/sys/vm/drop_caches; }
 waiting() { bpftool prog show 2>/dev/null | grep -q on_cgroup_mkdir; }
-begin_recording "$bed/c.trace" --container=$web-1
+begin_recording "$bed/c.trace" --container="$web-1"
 bed_wait 10 waiting
 drop
-ctr run --rm "$image" $web-1 /reader "${known[@]}"
+ctr run --rm "$image" "$web-1" /reader "${known[@]}"
 end_recording
 # demand of reads is exact whatever the read-ahead; a mapping's pages may have been there
 same "$(pages "$bed/c.trace" pages read /data/a)" "1 2 20"
@@ -282,7 +282,7 @@ nothing_left
 
 begin "containerd: one that runs already"
 ctr run -d "$image" $web-2 /reader sleep 3 "${known[@]}" sleep 1000
-begin_recording "$bed/c2.trace" --container=$web-2 --until-idle=3s
+begin_recording "$bed/c2.trace" --container="$web-2" --until-idle=3s
 end_recording
 same "$(jq -r .ended_by "$bed/sum")" idle
 same "$(pages "$bed/c2.trace" pages read /data/a)" "1 2 20"
