@@ -2,13 +2,14 @@
 /*
  * bench_trace - what recording costs: per page cache access, and of a whole start
  *
- * Usage: bench_trace FILE [ROUNDS [COMMAND [ARG]...]]
+ * Usage: bench_trace FILE [ROUNDS [--loop] [COMMAND [ARG]...]]
  *
  * FILE, of at least 8 MiB and not on tmpfs, is read in cached pages: without recorder, with one
  * whose filters refuse it, and with one that records it. Then COMMAND is run without and with a
- * recorder that follows it and all it starts; CPU time is that of everything it starts, servers
- * that outlive it included, plus that of reading the ring. Cases alternate in every round, so that
- * a busy machine meets all of them. Root.
+ * recorder that follows it and all it starts, the host's programs included, or, with --loop, that
+ * has the filter of `headstart trace record IMAGE`: the devices loop0 to loop7. CPU time is that of
+ * everything it starts, servers that outlive it included, plus that of reading the ring. Cases
+ * alternate in every round, so that a busy machine meets all of them. Root.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -175,6 +176,8 @@ static double children_cpu(void)
 	       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
+static bool loop_devices;
+
 struct start {
 	double cpu, own; /* seconds: of all it started, and of reading the ring */
 	double events, calls, ns;
@@ -203,12 +206,18 @@ static struct start run_start(char **argv, bool record, bool measure)
 		close(go[1]);
 		(void)dup2(null, STDIN_FILENO);
 		(void)dup2(null, STDOUT_FILENO);
+		(void)dup2(null, STDERR_FILENO);
 		execvp(argv[0], argv);
 		_exit(127);
 	}
-	if (record && (recorder_new(0, &r, &e) || recorder_add_pid(r, pid, &e) ||
-		       (measure && recorder_measure(r, &e))))
+	if (record && (recorder_new(0, &r, &e) || (measure && recorder_measure(r, &e)) ||
+		       (!loop_devices && recorder_add_pid(r, pid, &e))))
 		fail(e.msg);
+	if (record && loop_devices)
+		recorder_skip_mapped(r);
+	for (uint32_t i = 0; record && loop_devices && i < 8; i++)
+		if (recorder_add_device(r, 7, i, &e))
+			fail(e.msg);
 	own = clock_cpu_ns();
 	if (write(go[1], "x", 1) != 1)
 		fail("pipe");
@@ -301,7 +310,7 @@ int main(int argc, char **argv)
 	int fd = argc > 1 ? open(argv[1], O_RDONLY | O_CLOEXEC) : -1;
 
 	if (argc < 2 || rounds < 1 || rounds > ROUNDS_MAX) {
-		fprintf(stderr, "Usage: bench_trace FILE [ROUNDS [COMMAND [ARG]...]]\n");
+		fprintf(stderr, "Usage: bench_trace FILE [ROUNDS [--loop] [COMMAND [ARG]...]]\n");
 		return 2;
 	}
 	if (fd < 0)
@@ -309,8 +318,9 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	bench_access(fd, rounds);
 	(void)fflush(stdout); /* a slow table should be seen growing */
-	if (argc > 3)
-		bench_start(argv + 3, rounds);
+	loop_devices = argc > 3 && !strcmp(argv[3], "--loop");
+	if (argc > 3 + loop_devices)
+		bench_start(argv + 3 + loop_devices, rounds);
 	close(fd);
 	return 0;
 }

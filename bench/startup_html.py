@@ -93,7 +93,9 @@ def tell(start, line):
         parts.append("reads waited %.0f ms for the network" % (stalled / 1e6))
     coverage, accuracy = startup_report.coverage_of(start)
     if coverage is not None:
-        parts.append("coverage %.1f %%, accuracy %.1f %%" % (coverage * 100, (accuracy or 0) * 100))
+        parts.append("coverage %.1f %%" % (coverage * 100))
+    if accuracy is not None:
+        parts.append("accuracy %.1f %%" % (accuracy * 100))
     parts.append("load %.1f" % start.get("load_before", 0))
     return "; ".join(parts)
 

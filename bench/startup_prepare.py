@@ -59,13 +59,13 @@ def copy_within(bed, source, target):
              "docker://" + source, "docker://" + target], where="registry")
 
 
-def headstart_run(bed, tools, *args):
-    """A command of headstart beside the registry; the time it took."""
-    begin = time.monotonic()
-    extra = ["--insecure"] if tools.has(*(a for a in args[:2] if re.fullmatch("[a-z]+", a)), "--insecure") else []
-    words = [a for a in args[:2] if re.fullmatch("[a-z]+", a)]
-    bed.run([tools.headstart] + words + extra + list(args[len(words):]), where="registry")
-    return time.monotonic() - begin
+def beside(bed, tools, command, *args):
+    """A command of headstart beside the registry, with nothing of the host's own; what it printed."""
+    words = command.split()
+    options = ["--insecure"] if tools.has(*words, "--insecure") else []
+    if tools.has(*words, "--cache-dir"):
+        options.append("--cache-dir=" + bed.path("prepare-cache"))
+    return bed.run([tools.headstart] + words + options + list(args), where="registry")
 
 
 def record(bed, tools, image, name, trace):
@@ -131,8 +131,9 @@ def prepare(bed, tools, starter, image, options, say):
     if not image["usable"]:
         return
     say("%s: converting" % name)
-    image["convert_s"] = headstart_run(bed, tools, "convert", "docker://" + base + ":1",
-                                       "docker://" + base + ":1_accelerated")
+    begin = time.monotonic()
+    beside(bed, tools, "convert", "docker://" + base + ":1", "docker://" + base + ":1_accelerated")
+    image["convert_s"] = time.monotonic() - begin
     image["index_bytes"] = index_bytes(bed, tools, base + ":1_accelerated")
     image["accelerated_bytes"] = sum(b for _, b in bed.blobs(base + ":1_accelerated"))
     starter.names["lazy"] = starter.names["static"] = base + ":1_accelerated"
@@ -142,11 +143,10 @@ def prepare(bed, tools, starter, image, options, say):
     try:
         say("%s: recording a start" % name)
         record(bed, tools, image, base + ":1_accelerated", trace)
-        headstart_run(bed, tools, "prefetch", "make", "-o", listed, trace)
-        if tools.has("prefetch", "show"):
-            shown = bed.run([tools.headstart, "prefetch", "show", listed, "--json"], where="registry")
-            image["list"] = json.loads(shown)
-            image["list_bytes"] = startup_report.list_bytes(image["list"])
+        as_json = ["--json"] if tools.has("prefetch", "make", "--json") else []
+        told = beside(bed, tools, "prefetch make", "-o", listed, *as_json, trace)
+        image["list"] = json.loads(told) if as_json else None
+        image["list_bytes"] = startup_report.list_bytes(image["list"])
     except (Failure, ValueError) as e:
         for variant in ("prefetch", "laid-out"):
             if variant in image["usable"]:
@@ -167,11 +167,11 @@ def push_recorded(bed, tools, base, listed):
     """The same image in a repository of its own, so that the predicted list stays with the other."""
     target = base + "-recorded:1_accelerated"
     copy_within(bed, base + ":1_accelerated", target)
-    headstart_run(bed, tools, "prefetch", "push", listed, "docker://" + target)
+    beside(bed, tools, "prefetch push", listed, "docker://" + target)
     return target
 
 
 def lay_out(bed, tools, base, listed):
     target = base + "-laid-out:1_accelerated"
-    headstart_run(bed, tools, "convert", "--layout-by", listed, "docker://" + base + ":1", "docker://" + target)
+    beside(bed, tools, "convert", "--layout-by", listed, "docker://" + base + ":1", "docker://" + target)
     return target

@@ -63,14 +63,10 @@ def lower_bound(touched, metadata, rate, rtt, warm):
     return (touched + metadata) * 8 / rate + ROUND_TRIPS * rtt + warm
 
 
-def list_bytes(shown):
-    """Stored bytes that a prefetch list names, of `prefetch show --json`; None when it tells none."""
-    for path in (("planned_stored_bytes",), ("stored_bytes",), ("planned", "stored_bytes"), ("planned_bytes",),
-                 ("stats", "stored_bytes"), ("totals", "stored_bytes")):
-        value = dig(shown, *path)
-        if isinstance(value, (int, float)) and value > 0:
-            return int(value)
-    return None
+def list_bytes(made):
+    """Stored bytes that a prefetch list names, as `prefetch make --json` tells; None when it does not."""
+    value = dig(made, "range_bytes")
+    return int(value) if isinstance(value, (int, float)) and value > 0 else None
 
 
 def bound_of(image, rate, rtt):

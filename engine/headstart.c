@@ -312,6 +312,14 @@ static void *config_main(void *arg)
 	return NULL;
 }
 
+static void layers_begun(void *arg)
+{
+	struct hs_image *img = arg;
+
+	if (img->options && img->options->blobs)
+		img->options->blobs(img->options->arg, img);
+}
+
 static int open_layers(struct hs_image *img, struct err *e)
 {
 	struct hs_engine *eng = img->eng;
@@ -319,6 +327,8 @@ static int open_layers(struct hs_image *img, struct err *e)
 	int rc;
 
 	reader_init(&reader, eng->timeout_ns, eng->pull == PULL_NEVER);
+	reader.begun = layers_begun;
+	reader.begun_arg = img;
 	rc = image_open(&reader, img->image, img->resolved.specs, e);
 	img->cost.exchanges = reader.cost.exchanges;
 	reader_done(&reader);
@@ -375,8 +385,7 @@ int hs_image_open_with(struct hs_engine *eng, const char *ref, const struct hs_o
 		img->cost.resolved_ns = clock_now_ns();
 		if (o && o->artifact_type)
 			artifact_search_start(img, o);
-		if (o && o->blobs)
-			o->blobs(o->arg, img);
+		img->options = o;
 		rc = open_image(img, &env, e);
 		img->open = !rc;
 		if (rc)
@@ -386,6 +395,7 @@ int hs_image_open_with(struct hs_engine *eng, const char *ref, const struct hs_o
 		hs_image_close(img);
 		return rc;
 	}
+	img->options = NULL;
 	net_stats_get(eng->net, &after);
 	img->cost.requests = after.requests - before.requests;
 	img->cost.bytes = after.bytes - before.bytes;

@@ -59,7 +59,8 @@ struct hs_open_options {
 	void *arg;
 	/*
 	 * The image's blobs are known (hs_image_blob, hs_prefetch_add), its layers are not open yet
-	 * (everything else). On the caller's thread; may be NULL.
+	 * (everything else): what that takes has been asked for. On the caller's thread; may be
+	 * NULL; not called when opening fails before that.
 	 */
 	void (*blobs)(void *arg, struct hs_image *img);
 	/*
@@ -179,8 +180,8 @@ int hs_prefetch_add(struct hs_image *img, const struct hs_stored *ranges, size_t
 void hs_set_read_around(struct hs_engine *eng, uint64_t bytes);
 /*
  * hs_prefetch_ends - the ends of layers that a start reads, as far as the manifest tells of them
- * @laid_out: of layers whose file data was laid out for a start, with that data; else: file system
- * metadata, of all layers. Returns how many layers there are of that kind.
+ * @laid_out: only if file data of some layer was laid out for a start: metadata, and that data;
+ * else file system metadata of all layers. Returns how many layers were laid out, or all.
  */
 size_t hs_prefetch_ends(struct hs_image *img, bool laid_out);
 void hs_prefetch_stop(struct hs_image *img); /* nothing more is started */

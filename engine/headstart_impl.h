@@ -41,6 +41,7 @@ struct hs_image {
 	struct replay *replay;		/* of the loop thread, until closed */
 	struct artifact_search *search; /* a thread, until closed; or NULL */
 	struct hs_open_cost cost;
+	const struct hs_open_options *options; /* while it is being opened; NULL: none */
 };
 
 struct hs_device {

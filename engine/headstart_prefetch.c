@@ -62,27 +62,35 @@ int hs_prefetch_add(struct hs_image *img, const struct hs_stored *ranges, size_t
 	return 0;
 }
 
+/* The stored bytes between two distances from the end of a blob; length 0 when there are none. */
+static struct replay_item end_part(struct blob *b, uint64_t from, uint64_t to)
+{
+	return (struct replay_item){b, range_of(b->bytes - from, from > to ? from - to : 0)};
+}
+
 size_t hs_prefetch_ends(struct hs_image *img, bool laid_out)
 {
 	const struct resolved *r = &img->resolved;
-	_cleanup_free_ struct replay_item *items = xmalloc_zero(r->count + 1, sizeof(*items));
+	_cleanup_free_ struct replay_item *items = xmalloc_zero(2 * r->count + 1, sizeof(*items));
 	struct add_errand a = {.img = img, .items = items};
+	size_t layers = 0;
 
+	/* opening reads the very last bytes itself, and mounting reads metadata first */
 	for (size_t n = 0; n < r->count; n++) {
 		const struct layer_hints *h = &r->specs[n].hints;
-		struct blob *b = r->specs[n].blob;
-		uint64_t from = laid_out ? h->start_bytes : h->metadata_bytes;
 
-		if (laid_out && h->start_bytes <= h->metadata_bytes)
-			continue;
-		/* opening reads the very last bytes itself */
-		if (from > h->open_bytes)
-			items[a.count++] = (struct replay_item){
-			    b, range_of(b->bytes - from, from - h->open_bytes)};
+		layers += h->start_bytes > h->metadata_bytes;
+		items[a.count++] = end_part(r->specs[n].blob, h->metadata_bytes, h->open_bytes);
 	}
-	if (a.count)
-		errand_wait(img->eng->loop, &a.er, run_add);
-	return a.count;
+	if (laid_out && !layers)
+		return 0;
+	for (size_t n = 0; laid_out && n < r->count; n++) {
+		const struct layer_hints *h = &r->specs[n].hints;
+
+		items[a.count++] = end_part(r->specs[n].blob, h->start_bytes, h->metadata_bytes);
+	}
+	errand_wait(img->eng->loop, &a.er, run_add);
+	return laid_out ? layers : r->count;
 }
 
 struct around_errand {

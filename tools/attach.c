@@ -62,8 +62,12 @@ int attach_loop(struct attach *a, uint64_t read_ahead_bytes, struct err *e)
 {
 	_cleanup_free_ char *file = server_device_path(a->rec);
 	_cleanup_free_ char *tag = loop_tag(a->rec);
-	int r = loopdev_attach(file, tag, a->rec->bytes, read_ahead_bytes, &a->loop, e);
+	int r;
 
+	a->read_ahead_auto = read_ahead_bytes == READ_AHEAD_AUTO;
+	if (a->read_ahead_auto)
+		read_ahead_bytes = a->server.exact ? 0 : READ_AHEAD_NORMAL;
+	r = loopdev_attach(file, tag, a->rec->bytes, read_ahead_bytes, &a->loop, e);
 	if (r)
 		return r;
 	a->rec->loop = text_dup(a->loop.path);
@@ -83,7 +87,7 @@ int attach_mount(struct attach *a, const char *dir, unsigned long flags, struct 
 	a->rec->fstype = text_dup(type);
 	r = record_save(a->rec, e);
 	if (!r)
-		r = server_attached(&a->server, e);
+		r = server_attached(&a->server, a->read_ahead_auto ? &a->loop : NULL, e);
 	return r ? r : interrupt_check(e);
 }
 

@@ -25,6 +25,7 @@ struct attach {
 	struct server server;
 	bool served;
 	struct loopdev loop;
+	bool read_ahead_auto; /* the server goes on choosing */
 	bool mounted;
 	const char *dir; /* where, while mounted; the caller's */
 };
@@ -35,6 +36,7 @@ struct attach {
  * caller calls attach_undo().
  */
 int attach_start(struct attach *a, const char *kind, const char *image, struct err *e);
+/* @read_ahead_bytes: READ_AHEAD_AUTO: as the server's prefetch list asks for */
 int attach_loop(struct attach *a, uint64_t read_ahead_bytes, struct err *e);
 int attach_mount(struct attach *a, const char *dir, unsigned long flags, struct err *e);
 

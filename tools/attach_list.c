@@ -14,6 +14,7 @@
 #include "imagefs.h"
 #include "log.h"
 #include "plan.h"
+#include "predict.h"
 #include "ranges.h"
 #include "text.h"
 
@@ -99,8 +100,11 @@ static int make(struct hs_engine *eng, struct hs_image *img, const struct list_s
 		struct attached_list *about, struct prefetch_list **ret, struct err *e)
 {
 	struct imagefs *fs = NULL;
-	int rc = imagefs_open_image(img, &fs, e);
+	int rc;
 
+	if (!source->by)
+		return predict_list(img, ret, e);
+	rc = imagefs_open_image(img, &fs, e);
 	if (!rc)
 		rc = carry(eng, img, fs, source, about, ret, e);
 	imagefs_close(fs);

@@ -65,6 +65,7 @@ static void replay(struct autoprefetch *a, struct hs_image *img, const struct pr
 	}
 	pthread_mutex_lock(&a->lock);
 	a->dropped_bytes = dropped;
+	a->exact = l->origin != PREFETCH_PREDICTED;
 	snprintf(a->origin, sizeof(a->origin), "%s", prefetch_origin_name(l->origin));
 	pthread_mutex_unlock(&a->lock);
 	if (hs_prefetch_add(img, ranges, count, common.prefetch_budget, &e)) {
@@ -132,6 +133,26 @@ static void artifact_found(void *arg, struct hs_image *img, struct hs_artifact *
 		replay(a, img, list);
 		prefetch_list_free(list);
 	}
+}
+
+bool autoprefetch_sought(struct autoprefetch *a)
+{
+	bool sought;
+
+	pthread_mutex_lock(&a->lock);
+	sought = a->state == LIST_SOUGHT;
+	pthread_mutex_unlock(&a->lock);
+	return sought;
+}
+
+bool autoprefetch_exact(struct autoprefetch *a)
+{
+	bool exact;
+
+	pthread_mutex_lock(&a->lock);
+	exact = a->state == LIST_USED && a->exact;
+	pthread_mutex_unlock(&a->lock);
+	return exact;
 }
 
 int autoprefetch_init(struct autoprefetch *a, const char *cache_dir, struct err *e)

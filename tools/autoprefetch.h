@@ -31,6 +31,7 @@ struct autoprefetch {
 	pthread_mutex_t lock; /* what follows: written by the thread that looks for the list */
 	enum list_state state;
 	char digest[72]; /* of the artifact, or of the file */
+	bool exact;
 	char origin[16]; /* "recorded", "predicted", ... */
 	char why[512];	 /* BAD: what was wrong */
 	uint64_t found_ns;
@@ -45,6 +46,11 @@ int autoprefetch_init(struct autoprefetch *a, const char *cache_dir, struct err 
 /* autoprefetch_done - remember what it was worth, for the next start of this image */
 void autoprefetch_done(struct autoprefetch *a, struct hs_image *img, struct hs_engine *eng);
 void autoprefetch_free(struct autoprefetch *a); /* the image is closed */
+
+/* autoprefetch_sought - whether a list may still be found; any thread */
+bool autoprefetch_sought(struct autoprefetch *a);
+/* autoprefetch_exact - whether a list is replayed that was made of what a start read; any thread */
+bool autoprefetch_exact(struct autoprefetch *a);
 
 /* autoprefetch_json - the object "prefetch" of status and report */
 cJSON *autoprefetch_json(struct autoprefetch *a, struct hs_image *img, struct hs_engine *eng);

@@ -481,7 +481,7 @@ static int convert(struct convert_options *o, struct err *e)
 	}
 	if (rc == 0) {
 		attached = xmalloc_zero(result.image_count + 1, sizeof(*attached));
-		if (!no_list && o->upload && by)
+		if (!no_list && o->upload)
 			attach(o, &result, by, attached);
 		print_result(&result, attached, name);
 	}

@@ -20,7 +20,7 @@
 #include "state.h"
 #include "text.h"
 
-static uint64_t read_ahead = 128u << 10;
+static uint64_t read_ahead = READ_AHEAD_AUTO;
 static bool allow_suid, allow_dev;
 
 static const struct option_def mount_options[] = {

@@ -45,10 +45,11 @@ static const struct command command = {
     .max_operands = 1,
 };
 
-static int load(const char *name, struct prefetch_list **ret, struct err *e)
+/* @ret_about: digest "" when it is a file. */
+static int load(const char *name, struct prefetch_list **ret, struct shipped_list *ret_about,
+		struct err *e)
 {
 	struct hs_engine *engine = NULL;
-	struct shipped_list about;
 	struct hs_options o;
 	int r;
 
@@ -58,7 +59,7 @@ static int load(const char *name, struct prefetch_list **ret, struct err *e)
 	o.cache_dir = NULL;
 	r = hs_engine_new(&o, &engine, e);
 	if (!r)
-		r = list_pull(engine, name, ret, &about, e);
+		r = list_pull(engine, name, ret, ret_about, e);
 	hs_engine_free(engine);
 	return r;
 }
@@ -66,23 +67,31 @@ static int load(const char *name, struct prefetch_list **ret, struct err *e)
 int cmd_prefetch_show(int argc, char **argv)
 {
 	struct prefetch_list *l = NULL;
+	struct shipped_list about = {0};
 	struct err e = {0};
 	int first, r = options_parse(&command, argc, argv, &first);
 
 	if (r != OPTIONS_GO_ON)
 		return r;
 	common_log();
-	r = load(argv[first], &l, &e);
+	r = load(argv[first], &l, &about, &e);
 	if (r) {
 		fprintf(stderr, "headstart prefetch show: %s\n", e.msg);
 	} else if (common.json) {
 		cJSON *j = list_json(l);
-		char *text = cJSON_Print(j);
+		char *text;
 
+		if (about.digest[0]) {
+			cJSON_AddStringToObject(j, "artifact", about.digest);
+			cJSON_AddStringToObject(j, "pushed", about.created);
+		}
+		text = cJSON_Print(j);
 		puts(text ? text : "{}");
 		free(text);
 		cJSON_Delete(j);
 	} else {
+		if (about.digest[0])
+			printf("artifact %s\npushed   %s\n", about.digest, about.created);
 		list_print(l, ranges, files);
 	}
 	prefetch_list_free(l);

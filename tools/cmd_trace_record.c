@@ -192,6 +192,8 @@ static int looped(void *arg, const struct loopdev *l, struct err *e)
 	o->minor = l->number;
 	snprintf(head.digest, sizeof(head.digest), "%s", o->u.a.rec->digest);
 	recording_add_device(&o->g, o->major, o->minor);
+	if (head.precision == TRACE_EXACT)
+		recorder_skip_mapped(o->g.recorder);
 	r = recording_begin(&o->g, &head, e);
 	r = r ? r : recorder_add_device(o->g.recorder, o->major, o->minor, e);
 	return r ? r : probe_divert(&probe, common.json, e);

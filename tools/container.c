@@ -29,7 +29,7 @@
 #define MAX_BINDS	 256u
 
 struct container_options container_opts = {
-    .read_ahead = 128u << 10,
+    .read_ahead = READ_AHEAD_AUTO,
     .stop_timeout = 10 * NS_PER_SEC,
 };
 
@@ -63,7 +63,7 @@ const struct option_def container_option_defs[] = {
     {"runtime", 0, OPTION_STRING, "PROGRAM", &container_opts.runtime, "OCI runtime",
      "runc, else crun"},
     {"read-ahead", 0, OPTION_SIZE, "SIZE", &container_opts.read_ahead,
-     "read ahead of the loop device", "128K"},
+     "read ahead of the loop device", "none while a recorded list is replayed, else 128K"},
     {0},
 };
 

@@ -109,6 +109,14 @@ extern const struct option_def prefetch_options[]; /* --prefetch ... --read-arou
 extern const struct option_def state_options[];	   /* --run-dir, --state-dir */
 extern const struct option_def general_options[];  /* --log-level, --help */
 
+/*
+ * --read-ahead of the loop device. AUTO: as the prefetch list asks for. Where a recorded list
+ * brings just what a start reads, what the kernel reads ahead is not on the list, and the start
+ * would wait for it.
+ */
+#define READ_AHEAD_AUTO	  UINT64_MAX
+#define READ_AHEAD_NORMAL (128u << 10)
+
 /* common_engine - options for hs_engine_new() from what was given */
 void common_engine(struct hs_options *ret);
 

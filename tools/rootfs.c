@@ -41,7 +41,7 @@ static int open_node(const char *path)
 	return fd;
 }
 
-static void write_read_ahead(unsigned int number, uint64_t bytes)
+void loopdev_read_ahead(unsigned int number, uint64_t bytes)
 {
 	_cleanup_free_ char *path = text_printf("/sys/block/loop%u/queue/read_ahead_kb", number);
 	_cleanup_free_ char *text = text_printf("%llu", (unsigned long long)(bytes / 1024));
@@ -81,7 +81,7 @@ int loopdev_attach(const char *file, const char *tag, uint64_t bytes, uint64_t r
 		if (l.fd < 0)
 			return err_set(e, -errno, "%s: %s", l.path, strerror(errno));
 		if (!ioctl(l.fd, LOOP_CONFIGURE, &config)) {
-			write_read_ahead(l.number, read_ahead_bytes);
+			loopdev_read_ahead(l.number, read_ahead_bytes);
 			*ret = l;
 			return 0;
 		}

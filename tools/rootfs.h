@@ -24,11 +24,17 @@ struct loopdev {
 /*
  * loopdev_attach - a free loop device over @file
  * @tag: at most 40 characters, found again by loopdev_has_tag()
- * @read_ahead_bytes: set before anything reads from it
+ * @read_ahead_bytes: see loopdev_read_ahead()
  * Returns 0, -EBUSY no free one, -errno.
  */
 int loopdev_attach(const char *file, const char *tag, uint64_t bytes, uint64_t read_ahead_bytes,
 		   struct loopdev *ret, struct err *e);
+/*
+ * loopdev_read_ahead - how far the kernel reads ahead on loop device @number from now on
+ * Files that are open already keep what was set when they were opened.
+ */
+void loopdev_read_ahead(unsigned int number, uint64_t bytes);
+
 void loopdev_close(struct loopdev *l); /* detaches when nothing else uses it; twice is fine */
 
 /* loopdev_has_tag - whether @path is still the device that was attached with @tag */

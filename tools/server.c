@@ -29,12 +29,16 @@
 #include "headstart.h"
 #include "log.h"
 #include "options.h"
+#include "rootfs.h"
 #include "server_json.h"
 #include "state.h"
 #include "text.h"
 
 #define TEARDOWN_SECONDS 15
 #define MIN_FILES	 65536
+#define SOUGHT_LOOK_MS	 5
+#define START_LOOK_MS	 500
+#define START_LASTS_NS	 (30 * NS_PER_SEC) /* most starts are over by then */
 
 static void free_json(cJSON **j)
 {
@@ -100,6 +104,7 @@ static int take_ready(cJSON *j, struct server *s, struct err *e)
 		return err_set(e, -EPROTO, "the server's answer lacks size or pid");
 	s->bytes = (uint64_t)bytes->valuedouble;
 	s->pid = (pid_t)pid->valueint;
+	s->exact = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "exact"));
 	s->digest = text_dup(digest ? digest : "");
 	s->config = text_dup(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(j, "config")));
 	s->opened = cJSON_DetachItemFromObjectCaseSensitive(j, "open");
@@ -137,12 +142,14 @@ int server_start(const struct record *rec, const char *image, struct server *ret
 	return 0;
 }
 
-int server_attached(struct server *s, struct err *e)
+int server_attached(struct server *s, const struct loopdev *loop, struct err *e)
 {
 	_cleanup_(free_json) cJSON *j = cJSON_CreateObject();
 	int r;
 
 	cJSON_AddTrueToObject(j, "attached");
+	if (loop)
+		cJSON_AddNumberToObject(j, "loop", loop->number);
 	r = control_send(s->sock, j, CONTROL_TIMEOUT_MS);
 	cleanup_fd(&s->sock);
 	return r ? err_set(e, r, "the server died: %s", strerror(-r)) : 0;
@@ -196,6 +203,8 @@ struct serving {
 	int listen_fd;
 	int stop_fd; /* eventfd: the control thread shall end */
 	atomic_bool attached, abandoned;
+	int loop; /* whose read-ahead is ours to choose; -1: none. Of the control thread */
+	uint64_t attached_ns;
 	bool cut_off; /* ended while the loop device still had the file */
 };
 
@@ -261,6 +270,10 @@ static void hear_client(struct serving *s)
 
 	if (!control_receive(s->sock, CONTROL_REQUEST_BYTES, CONTROL_TIMEOUT_MS, false, &j, NULL) &&
 	    cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(j, "attached"))) {
+		const cJSON *loop = cJSON_GetObjectItemCaseSensitive(j, "loop");
+
+		s->loop = cJSON_IsNumber(loop) ? loop->valueint : -1;
+		s->attached_ns = clock_now_ns();
 		atomic_store(&s->attached, true);
 	} else if (settled_in_use(s->device)) {
 		log_warn("the client went away, but it had mounted the device; serving on");
@@ -271,6 +284,29 @@ static void hear_client(struct serving *s)
 		hs_device_stop(s->device);
 	}
 	cleanup_fd(&s->sock);
+}
+
+/*
+ * Choose the loop device's read-ahead: none as long as a list that is exact may be of use, then
+ * what serves throughput. Returns ms until it is to be looked at again, -1: never.
+ */
+static int tend_read_ahead(struct serving *s)
+{
+	struct hs_prefetch_stats p;
+
+	if (s->loop < 0)
+		return -1;
+	if (autoprefetch_sought(&s->prefetch))
+		return SOUGHT_LOOK_MS;
+	if (autoprefetch_exact(&s->prefetch)) {
+		hs_prefetch_stats_get(s->image, &p);
+		if (p.end == HS_PREFETCH_RUNNING ||
+		    clock_now_ns() - s->attached_ns < START_LASTS_NS)
+			return START_LOOK_MS;
+	}
+	loopdev_read_ahead((unsigned int)s->loop, READ_AHEAD_NORMAL);
+	s->loop = -1;
+	return -1;
 }
 
 static void *control_thread(void *arg)
@@ -284,7 +320,7 @@ static void *control_thread(void *arg)
 		    {.fd = s->sock, .events = POLLIN}, /* -1 later: ignored by poll */
 		};
 
-		if (poll(p, 3, -1) < 0)
+		if (poll(p, 3, tend_read_ahead(s)) < 0)
 			continue; /* EINTR; nothing else can come of three good descriptors */
 		if (p[0].revents)
 			return NULL;
@@ -301,6 +337,8 @@ static cJSON *ready_json(struct serving *s)
 	const char *config = hs_image_config(s->image);
 
 	cJSON_AddTrueToObject(j, "ready");
+	cJSON_AddBoolToObject(
+	    j, "exact", autoprefetch_exact(&s->prefetch) || autoprefetch_sought(&s->prefetch));
 	add_number(j, "pid", (uint64_t)getpid());
 	add_number(j, "bytes", hs_image_bytes(s->image));
 	cJSON_AddStringToObject(j, "digest", hs_image_digest(s->image));
@@ -447,6 +485,7 @@ static void run_server(const struct record *rec, const char *image, int sock, in
 	    .sock = sock,
 	    .listen_fd = -1,
 	    .stop_fd = -1,
+	    .loop = -1,
 	};
 	struct err e = {0};
 	bool info = common.log_level < LOG_LEVEL_INFO;

@@ -10,7 +10,7 @@
  * The server is forked off by the command that mounts and talks to it over a socket pair:
  *
  *	server: {"ready":true, ...} or {"error":...}	once, when the device exists or cannot
- *	client: {"attached":true}			when the loop device holds the file
+ *	client: {"attached":true, ["loop":N]}	when the loop device holds the file
  *
  * If the client's end closes before "attached", the client failed or was killed and the server
  *ends. Afterwards it lives as long as somebody has the device open: unmounting the file system
@@ -22,10 +22,12 @@
 #define HS_TOOLS_SERVER_H
 
 #include <cjson/cJSON.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 struct err;
+struct loopdev;
 struct record;
 
 /* The client's view of a server that is ready. */
@@ -33,6 +35,7 @@ struct server {
 	int sock; /* -1 once attached */
 	pid_t pid;
 	uint64_t bytes;
+	bool exact;    /* a list that tells what a start reads is replayed, or still looked for */
 	char *digest;  /* "" for a config.v1.json */
 	char *config;  /* image config, NULL for a config.v1.json */
 	cJSON *opened; /* "exchanges", "requests", "bytes", "ns" */
@@ -46,8 +49,11 @@ struct server {
  */
 int server_start(const struct record *rec, const char *image, struct server *ret, struct err *e);
 
-/* server_attached - the loop device holds the file; the server now lives by its openers */
-int server_attached(struct server *s, struct err *e);
+/*
+ * server_attached - the loop device holds the file; the server now lives by its openers
+ * @loop: whose read-ahead it shall choose from now on, or NULL
+ */
+int server_attached(struct server *s, const struct loopdev *loop, struct err *e);
 
 /* server_done - forget; ends a server that was not told server_attached() */
 void server_done(struct server *s);

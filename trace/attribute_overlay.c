@@ -38,20 +38,28 @@ static void add_lower(struct overlay_parts *p, char *dir)
 	p->lower[p->lower_count++] = dir;
 }
 
-/* "a:b\:c": colons that belong to a name have a backslash before them. */
+/* Bytes up to the colon that ends the first name: one of its own has a backslash before it. */
+static size_t name_bytes(const char *list)
+{
+	size_t n = 0;
+
+	while (list[n] && list[n] != ':')
+		n += list[n] == '\\' && list[n + 1] ? 2 : 1;
+	return n;
+}
+
 static void split_lower(struct overlay_parts *p, const char *list)
 {
 	while (*list) {
-		char *dir = text_dup(list), *to = dir;
+		size_t n = name_bytes(list);
+		char *dir = xmalloc_zero(n + 1, 1), *to = dir;
 
-		for (; *list && *list != ':'; list++) {
-			if (*list == '\\' && list[1])
-				list++;
-			*to++ = *list;
+		for (size_t i = 0; i < n; i++) {
+			i += list[i] == '\\' && i + 1 < n;
+			*to++ = list[i];
 		}
-		*to = '\0';
 		add_lower(p, dir);
-		list += *list == ':';
+		list += n + (list[n] == ':');
 	}
 }
 

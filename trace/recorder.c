@@ -238,6 +238,12 @@ int recorder_new(uint64_t ring_bytes, struct recorder **ret, struct err *e)
 	return 0;
 }
 
+void recorder_skip_mapped(struct recorder *r)
+{
+	bpf_link__destroy(r->bpf->links.on_map_pages);
+	r->bpf->links.on_map_pages = NULL;
+}
+
 void recorder_stop(struct recorder *r)
 {
 	startup_bpf__detach(r->bpf);

@@ -46,6 +46,8 @@ struct recorder_event {
  */
 int recorder_new(uint64_t ring_bytes, struct recorder **ret, struct err *e);
 void recorder_free(struct recorder *r); /* detaches; NULL is fine */
+/* recorder_skip_mapped - no MAPPED events, which tell nothing new when the read-ahead is off */
+void recorder_skip_mapped(struct recorder *r);
 /* recorder_stop - nothing more passes; what is there can still be polled for */
 void recorder_stop(struct recorder *r);
 
@@ -80,8 +82,8 @@ uint64_t recorder_lost(const struct recorder *r); /* events the ring had no room
 uint64_t recorder_missed(const struct recorder *r);
 
 /*
- * recorder_measure - have the kernel measure the programs from now on (5.8), which costs some itself
- * recorder_cost - calls and time of all of them since
+ * recorder_measure - have the kernel measure the programs from now on (5.8), which costs some
+ * itself recorder_cost - calls and time of all of them since
  */
 int recorder_measure(struct recorder *r, struct err *e);
 int recorder_cost(const struct recorder *r, uint64_t *ret_calls, uint64_t *ret_ns, struct err *e);

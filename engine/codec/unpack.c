@@ -109,7 +109,7 @@ static void source_take(struct unpack *u, const struct source *s, size_t n, cons
 {
 	if (s->from_head) {
 		u->head_pos += n;
-	} else if (n) { /* @in may be NULL at the end */
+	} else if (n) { /* at the end of the input there is none to move on in */
 		*in += n;
 		*in_bytes -= n;
 	}

@@ -270,7 +270,7 @@ static void read_around(struct path *p, struct blob *b, uint64_t at)
 
 	if (!next.len || p->around_flights >= AROUND_FLIGHTS)
 		return;
-	f = flight_start_next(p, b, &next, PRIO_PREFETCH);
+	f = flight_start_next(p, b, &next, UINT64_MAX, PRIO_PREFETCH);
 	if (!f)
 		return;
 	f->around = true;
@@ -304,7 +304,8 @@ void flight_want(struct path *p, struct blob *b, struct range want, enum prio pr
 	}
 }
 
-struct flight *flight_start_next(struct path *p, struct blob *b, struct range *rest, enum prio prio)
+struct flight *flight_start_next(struct path *p, struct blob *b, struct range *rest,
+				 uint64_t max_bytes, enum prio prio)
 {
 	struct range miss = first_absent(b, *rest);
 
@@ -312,7 +313,7 @@ struct flight *flight_start_next(struct path *p, struct blob *b, struct range *r
 		*rest = range_of(range_end(*rest), 0);
 		return NULL;
 	}
-	miss.len = min_u64(miss.len, p->opt.fetch_max_bytes);
+	miss.len = min_u64(miss.len, min_u64(max_bytes, p->opt.fetch_max_bytes));
 	*rest = range_behind(*rest, range_end(miss));
 	return start(p, b, miss, prio);
 }

@@ -66,12 +66,12 @@ void flight_want(struct path *p, struct blob *b, struct range want, enum prio pr
 
 /*
  * flight_start_next - start one flight, for the first part of @rest that is neither present nor on
- * its way, at most fetch_max_bytes, not widened
+ * its way, at most @max_bytes and fetch_max_bytes, not widened
  * @rest: becomes what is behind that part
  * Returns NULL when nothing of @rest is missing; it is empty then.
  */
 struct flight *flight_start_next(struct path *p, struct blob *b, struct range *rest,
-				 enum prio prio);
+				 uint64_t max_bytes, enum prio prio);
 
 /* flight_demanded - whether somebody has asked for a live flight that meets @r */
 bool flight_demanded(const struct blob *b, struct range r);

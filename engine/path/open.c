@@ -62,6 +62,26 @@ static void wants_add(struct wants *w, struct blob *b, struct range r)
 	w->list[w->count++] = (struct reader_want){b, r};
 }
 
+/* What a new connection brings in its first round trip. */
+#define EXACT_PIECE_BYTES (14u << 10)
+#define EXACT_PIECES	  4u
+
+/*
+ * Just these bytes, which all must be here before anything goes on: over as many connections as
+ * bring them in one round trip or two, since those are new and slow to start.
+ */
+static void want_exactly(struct wants *w, struct blob *b, struct range r)
+{
+	uint64_t piece = max_u64(EXACT_PIECE_BYTES, round_up(r.len / EXACT_PIECES + 1, 512));
+
+	while (r.len) {
+		uint64_t len = min_u64(piece, r.len);
+
+		wants_add(w, b, range_of(r.off, len));
+		r = range_of(r.off + len, r.len - len);
+	}
+}
+
 /* What opening takes of a blob: head and tail, or all of it when it is small, or as hinted. */
 static void want_ends(struct wants *w, const struct layer_spec *spec)
 {
@@ -69,8 +89,8 @@ static void want_ends(struct wants *w, const struct layer_spec *spec)
 	struct range head = head_range(b), tail = tail_range(b);
 
 	if (spec->hints.open_bytes) {
-		wants_add(w, b,
-			  range_of(b->bytes - spec->hints.open_bytes, spec->hints.open_bytes));
+		want_exactly(w, b,
+			     range_of(b->bytes - spec->hints.open_bytes, spec->hints.open_bytes));
 		return;
 	}
 

@@ -159,6 +159,16 @@ static void add_chunks(struct reader *r, const struct reader_want *w, struct rou
 	}
 }
 
+/* What is of less importance may start now, and takes the connections that are left. */
+static void tell_begun(struct reader *r)
+{
+	void (*begun)(void *arg) = r->begun;
+
+	r->begun = NULL;
+	if (begun)
+		begun(r->begun_arg);
+}
+
 int reader_fetch(struct reader *r, const struct reader_want *wants, size_t count, struct err *e)
 {
 	struct round round = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0};
@@ -170,8 +180,10 @@ int reader_fetch(struct reader *r, const struct reader_want *wants, size_t count
 		if (!blob_is_local(wants[i].blob) && wants[i].range.len)
 			add_chunks(r, &wants[i], &round);
 	}
-	if (before == r->chunks.prev)
+	if (before == r->chunks.prev) {
+		tell_begun(r);
 		return 0;
+	}
 	if (r->no_fetch) {
 		struct chunk *c = list_entry(before->next, struct chunk, link);
 
@@ -189,6 +201,7 @@ int reader_fetch(struct reader *r, const struct reader_want *wants, size_t count
 
 		source_start(c->blob->source, &c->fetch);
 	}
+	tell_begun(r);
 	pthread_mutex_lock(&round.lock);
 	while (round.left)
 		pthread_cond_wait(&round.ended, &round.lock);

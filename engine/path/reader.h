@@ -42,6 +42,10 @@ struct reader {
 	size_t looked_count, looked_cap;
 	bool from_cache; /* some of that was not fetched by this reader */
 	struct reader_cost cost;
+
+	/* called once, when the fetches of the first round are on their way; the caller sets it */
+	void (*begun)(void *arg);
+	void *begun_arg;
 };
 
 void reader_init(struct reader *r, uint64_t timeout_ns, bool no_fetch);

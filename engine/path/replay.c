@@ -61,6 +61,7 @@ void replay_add(struct replay *r, const struct replay_item *items, size_t count)
 		if (blob_is_local(items[n].blob) || !items[n].range.len)
 			continue;
 		r->planned_bytes += items[n].range.len;
+		r->left_bytes += items[n].range.len;
 		append(&r->items, &r->count, items[n]);
 		if (r->next == r->count - 1)
 			r->rest = items[n].range;
@@ -145,11 +146,23 @@ static struct replay_flight *free_slot(struct replay *r)
 	return NULL;
 }
 
+/*
+ * How much one flight takes. New connections are slow to start: a short list comes sooner over
+ * several of them; a long one is better off with fewer requests.
+ */
+static uint64_t piece_bytes(const struct replay *r)
+{
+	uint64_t bytes = round_up(r->left_bytes / REPLAY_LANES + 1, CACHE_UNIT_BYTES);
+
+	return max_u64(bytes, REPLAY_PIECE_MIN);
+}
+
 /* Start the next flight. Returns false when there is nothing more to start now. */
 static bool start_next(struct replay *r)
 {
 	struct path *p = r->path;
 	struct replay_flight *rf = free_slot(r);
+	uint64_t before;
 	struct blob *b;
 	struct flight *f;
 
@@ -166,7 +179,9 @@ static bool start_next(struct replay *r)
 	b = r->items[r->next].blob;
 	/* somebody who waits has been here before us */
 	r->late |= flight_demanded(b, r->rest);
-	f = flight_start_next(p, b, &r->rest, PRIO_PREFETCH);
+	before = r->rest.len;
+	f = flight_start_next(p, b, &r->rest, piece_bytes(r), PRIO_PREFETCH);
+	r->left_bytes -= before - r->rest.len;
 	if (!r->rest.len)
 		next_item(r);
 	if (!f)

@@ -37,8 +37,10 @@ struct path;
 #define REPLAY_WINDOW_MIN    (512u << 10)
 #define REPLAY_WINDOW_FIRST  (2u << 20) /* before anything is known of the line */
 #define REPLAY_WINDOW_MAX    (32u << 20)
-#define REPLAY_RATES	     16 /* delivery rates that are remembered */
-#define REPLAY_BEHIND_RANGES 64 /* of so many ranges in a row ... */
+#define REPLAY_LANES	     8		  /* what is left is cut into so many pieces at least ... */
+#define REPLAY_PIECE_MIN     (128u << 10) /* ... unless they were smaller than this */
+#define REPLAY_RATES	     16		  /* delivery rates that are remembered */
+#define REPLAY_BEHIND_RANGES 64		  /* of so many ranges in a row ... */
 #define REPLAY_BEHIND_LATE   48 /* ... so many had been asked for already: it is of no use */
 
 /* Stored bytes of a remote blob: wanted, or brought. */
@@ -68,9 +70,10 @@ struct replay {
 	struct task task;
 	struct replay_item *items;
 	size_t count;
-	size_t next;	   /* first item that is not finished ... */
-	struct range rest; /* ... and what is left of it */
-	bool late;	   /* part of that item had been asked for already */
+	size_t next;	     /* first item that is not finished ... */
+	struct range rest;   /* ... and what is left of it */
+	uint64_t left_bytes; /* of all items from there on */
+	bool late;	     /* part of that item had been asked for already */
 	enum replay_end end;
 	struct replay_flight flights[REPLAY_FLIGHTS];
 	unsigned int in_flight;

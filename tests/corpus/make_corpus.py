@@ -295,6 +295,17 @@ def starts():
     put("python_imports", "open", b"\0x = (\"\"\"\nimport a\n")
 
 
+def mountinfo():
+    good = (b"22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+            b"30 22 0:25 / / rw - overlay overlay rw,lowerdir=/x\\134:y:/z\\040q,upperdir=/u,"
+            b"workdir=/w\n0::/default/web\n")
+    put("mountinfo", "overlay", good)
+    put("mountinfo", "relative", b"1 2 0:3 / / rw a:1 b:2 - overlay o rw,lowerdir=2/fs:1/fs\n")
+    put("mountinfo", "added", b"1 2 0:3 / / rw - overlay o rw,lowerdir+=/a:b,lowerdir+=/c\n")
+    put("mountinfo", "cut", good[:90])
+    put("mountinfo", "stat", b"12 (a (b) c) S 7 12 12 0 -1")
+
+
 if __name__ == "__main__":
     tars()
     zfiles()
@@ -306,3 +317,4 @@ if __name__ == "__main__":
     documents()
     file_systems()
     starts()
+    mountinfo()

@@ -15,7 +15,10 @@
 #include "apply.h"
 #include "err.h"
 #include "ext4.h"
+#include "hot_hold.h"
+#include "hot_order.h"
 #include "log.h"
+#include "prefetch_list.h"
 
 #define DEVICE_BYTES  (32ull << 20)
 #define DEVICE_BLOCKS (DEVICE_BYTES / BLOCK_BYTES)
@@ -62,6 +65,8 @@ struct check {
 	uint32_t queue[65536];
 	size_t queued;
 };
+
+static const struct hot_order *order;
 
 static int own(ext2_filsys fs, blk64_t *block, e2_blkcnt_t count, blk64_t ref, int off, void *arg)
 {
@@ -130,14 +135,42 @@ static void check(struct ext4 *x)
 	free(c);
 }
 
+/* Some blocks of some files of the corpus, out of order. */
+static const struct hot_order *make_order(void)
+{
+	static struct prefetch_file files[] = {
+	    {.path = (char *)"/d/a"}, {.path = (char *)"/d/s/b"}, {.path = (char *)"/s"},
+	    {.path = (char *)"/x"},   {.path = (char *)"/sp"},	  {.path = (char *)"/a/x"},
+	};
+	static struct prefetch_touch touches[] = {
+	    {.file = 0, .off = 8192, .bytes = 1},
+	    {.file = 0, .bytes = 5000},
+	    {.file = 1, .bytes = 100},
+	    {.file = 2, .bytes = 9000},
+	    {.file = 3, .off = 4096, .bytes = 1},
+	    {.file = 3, .bytes = 4096},
+	    {.file = 4, .bytes = 1u << 20},
+	    {.file = 5, .bytes = 1},
+	};
+	struct prefetch_list l = {
+	    .files = files, .file_count = 6, .touches = touches, .touch_count = 8};
+
+	return hot_order_new(&l);
+}
+
 static int layer(struct ext4 *x, const uint8_t *p, size_t bytes, size_t step)
 {
 	struct in in = {.p = p, .bytes = bytes, .step = step};
 	struct apply_stats st;
 	struct err e = {0};
 	uint64_t sent = 0;
-	int rc = apply_layer(x, input, &in, sink, &sent, NULL, &st, &e);
+	/* few enough that the limit is met as well */
+	struct hot_hold *hold = step % 2 ? hot_hold_new(order, 3 * BLOCK_BYTES) : NULL;
+	int rc = apply_layer(x, input, &in, sink, &sent, hold, &st, &e);
 
+	assert(!hold || (st.hot_bytes == hot_hold_bytes(hold) && st.hot_bytes <= 3 * BLOCK_BYTES));
+	assert(rc != 0 || sent == st.data_bytes + st.metadata_bytes);
+	hot_hold_free(hold);
 	assert(rc <= 0 && rc == e.code);
 	assert(sent <= 2 * DEVICE_BYTES);
 	assert((rc == 0) == (e.msg[0] == 0));
@@ -153,6 +186,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	if (!bytes)
 		return 0;
 	log_open(LOG_LEVEL_ERROR, 2);
+	if (!order)
+		order = make_order(); /* for the life of the process */
 	/* whole tar blocks before the cut: both parts can be archives */
 	cut = (bytes - 1) / 512 * (data[0] >> 4) / 15 * 512;
 	step = 1 + (size_t)(data[0] & 15) * 997;

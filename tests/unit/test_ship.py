@@ -165,6 +165,11 @@ def check_registry(r, api, directory_digest):
     pulled = json.loads(run("prefetch", "pull", "--json", "-o", "pulled.list", name))
     if pulled["digest"] != laid["images"][0]["list"]["digest"]:
         fail("another list than the one that was attached")
+    seen = json.loads(run("prefetch", "show", "--json", name))
+    if seen["artifact"] != pulled["digest"] or len(seen["ranges"]) != pulled["ranges"]:
+        fail("show: %s" % seen)
+    if pulled["digest"] not in run("prefetch", "show", name):
+        fail("show for people")
     shown = json.loads(run("prefetch", "push", "--json", "--dry-run", "pulled.list", name))
     if shown["pushed"] or not shown["made_for_this_image"] or shown["foreign_bytes"]:
         fail("dry run: %s" % shown)

@@ -59,7 +59,7 @@ def test_bound():
     assert report.bound_of(image, 1e9, 0.02)["known_s"] is None
     image["name"] = "mine"
     assert report.bound_of(image, 300e6, 0.02)["bound_s"] is None
-    assert report.list_bytes({"planned": {"stored_bytes": 5}}) == 5 and report.list_bytes([]) is None
+    assert report.list_bytes({"range_bytes": 5}) == 5 and report.list_bytes([]) is None
 
 
 def test_summary_and_table():
