@@ -72,6 +72,9 @@ struct hs_open_options {
 	size_t artifact_max_bytes;
 	void (*artifact)(void *arg, struct hs_image *img, struct hs_artifact *a,
 			 const struct err *why);
+	/* the same for another part of it, when the first was found; NULL: none is wanted */
+	const char *more_media;
+	void (*more)(void *arg, struct hs_image *img, struct hs_artifact *a, const struct err *why);
 };
 
 /* hs_image_open_with - hs_image_open() with things to begin meanwhile; @o NULL: none */
@@ -198,11 +201,13 @@ enum hs_prefetch_end {
 /* What prefetching one image was worth; bytes are stored (compressed) ones. */
 struct hs_prefetch_stats {
 	enum hs_prefetch_end end;
-	uint64_t planned_bytes; /* of all ranges that were added */
-	uint64_t fetched_bytes; /* by it; the rest was here or somebody else was first */
-	uint64_t used_bytes;	/* of the fetched ones, in blocks that were asked for since */
+	uint64_t planned_bytes;	     /* of all ranges that were added */
+	uint64_t fetched_bytes;	     /* by it; the rest was here or somebody else was first */
+	uint64_t used_bytes;	     /* of the fetched ones, in blocks that were asked for since */
+	uint64_t planned_used_bytes; /* of the planned ones, the same */
 	uint64_t failed_fetches;
 	uint64_t ranges, late_ranges; /* late: reads asked before */
+	uint64_t landed_ranges;	      /* the first so many are here completely */
 	uint64_t start_ns, end_ns;    /* clock_now_ns(): added; last bytes came */
 };
 

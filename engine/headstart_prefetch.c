@@ -149,7 +149,7 @@ static void run_prefetch_stats(struct errand *er)
 	    [REPLAY_BEHIND] = HS_PREFETCH_BEHIND,
 	};
 	struct prefetch_errand *p = container_of(er, struct prefetch_errand, er);
-	const struct replay *r = p->img->replay;
+	struct replay *r = p->img->replay;
 
 	*p->ret = (struct hs_prefetch_stats){.end = HS_PREFETCH_NONE};
 	if (r)
@@ -159,6 +159,9 @@ static void run_prefetch_stats(struct errand *er)
 		    .planned_bytes = r->planned_bytes,
 		    .fetched_bytes = r->fetched_bytes,
 		    .used_bytes = p->img->open ? replay_used_bytes(r, p->img->image) : 0,
+		    .planned_used_bytes =
+			p->img->open ? replay_planned_used_bytes(r, p->img->image) : 0,
+		    .landed_ranges = replay_landed(r),
 		    .failed_fetches = r->failed_fetches,
 		    .ranges = r->count,
 		    .late_ranges = r->late_ranges,

@@ -247,15 +247,33 @@ static const struct stream *stream_of(const struct image *i, const struct blob *
 	return NULL;
 }
 
-uint64_t replay_used_bytes(const struct replay *r, const struct image *i)
+static uint64_t used_bytes(const struct replay_item *items, size_t count, const struct image *i)
 {
 	uint64_t sum = 0;
 
-	for (size_t n = 0; n < r->brought_count; n++) {
-		const struct stream *s = stream_of(i, r->brought[n].blob);
+	for (size_t n = 0; n < count; n++) {
+		const struct stream *s = stream_of(i, items[n].blob);
 
 		if (s)
-			sum += usage_bytes(s->usage, s, r->brought[n].range);
+			sum += usage_bytes(s->usage, s, items[n].range);
 	}
 	return sum;
+}
+
+uint64_t replay_used_bytes(const struct replay *r, const struct image *i)
+{
+	return used_bytes(r->brought, r->brought_count, i);
+}
+
+uint64_t replay_planned_used_bytes(const struct replay *r, const struct image *i)
+{
+	return used_bytes(r->items, r->count, i);
+}
+
+size_t replay_landed(struct replay *r)
+{
+	while (r->landed < r->count &&
+	       cache_has(r->items[r->landed].blob->cache, r->items[r->landed].range))
+		r->landed++;
+	return r->landed;
 }

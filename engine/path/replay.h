@@ -72,6 +72,7 @@ struct replay {
 	size_t count;
 	size_t next;	     /* first item that is not finished ... */
 	struct range rest;   /* ... and what is left of it */
+	size_t landed;	     /* items before this one are here; see replay_landed() */
 	uint64_t left_bytes; /* of all items from there on */
 	bool late;	     /* part of that item had been asked for already */
 	enum replay_end end;
@@ -110,7 +111,14 @@ void replay_add(struct replay *r, const struct replay_item *items, size_t count)
 /* replay_stop - start nothing more; what is in flight may land */
 void replay_stop(struct replay *r);
 
-/* replay_used_bytes - of what it brought, bytes in blocks of @i that somebody asked for */
+/* replay_landed - the first so many items are here completely */
+size_t replay_landed(struct replay *r);
+
+/*
+ * replay_used_bytes - of what it brought, bytes in blocks of @i that somebody asked for
+ * replay_planned_used_bytes - the same of all its items
+ */
 uint64_t replay_used_bytes(const struct replay *r, const struct image *i);
+uint64_t replay_planned_used_bytes(const struct replay *r, const struct image *i);
 
 #endif
