@@ -172,13 +172,14 @@ bool hs_image_opening(const struct hs_image *img, size_t n, struct hs_stored *re
 
 /*
  * hs_prefetch_add - bring stored ranges to this node before they are asked for, in this order
+ * @instead: of what was added before and has not been begun; else behind it
  * @budget_bytes: stop when so much was fetched in all; 0: no limit
  * Goes on in the background, at a lower priority than every read, and joined by reads that want
  * the same bytes; more ranges may follow. What is local, cached or on its way is not fetched.
  * Ranges must lie inside their blobs: 0, or -EINVAL and nothing is added.
  */
 int hs_prefetch_add(struct hs_image *img, const struct hs_stored *ranges, size_t count,
-		    uint64_t budget_bytes, struct err *e);
+		    bool instead, uint64_t budget_bytes, struct err *e);
 /* hs_set_read_around - from now on; 0: nothing, as when a list tells better what comes next */
 void hs_set_read_around(struct hs_engine *eng, uint64_t bytes);
 /*

@@ -50,12 +50,11 @@ static void replay(struct autoprefetch *a, struct hs_image *img, const struct pr
 	_cleanup_free_ uint32_t *number = xmalloc_zero(l->blob_count + 1, sizeof(*number));
 	_cleanup_free_ struct hs_stored *ranges = xmalloc_zero(l->range_count + 1, sizeof(*ranges));
 	uint32_t *at_ms = xmalloc_zero(l->range_count + 1, sizeof(*at_ms));
-	struct hs_prefetch_stats before;
+	struct hs_prefetch_stats after;
 	struct err e = {0};
 	uint64_t dropped = 0;
 	size_t count = 0;
 
-	hs_prefetch_stats_get(img, &before);
 	for (size_t n = 0; n < l->blob_count; n++)
 		number[n] = blob_number(img, &l->blobs[n]);
 	for (size_t n = 0; n < l->range_count; n++) {
@@ -71,16 +70,20 @@ static void replay(struct autoprefetch *a, struct hs_image *img, const struct pr
 	pthread_mutex_lock(&a->lock);
 	a->dropped_bytes = dropped;
 	a->exact = l->origin != PREFETCH_PREDICTED;
-	a->first_range = before.ranges;
 	a->at_ms = at_ms;
-	a->range_count = count;
 	snprintf(a->origin, sizeof(a->origin), "%s", prefetch_origin_name(l->origin));
 	pthread_mutex_unlock(&a->lock);
-	if (hs_prefetch_add(img, ranges, count, common.prefetch_budget, &e)) {
+	if (hs_prefetch_add(img, ranges, count, l->origin != PREFETCH_PREDICTED,
+			    common.prefetch_budget, &e)) {
 		log_warn("prefetch list cannot be used error=%s", e.msg);
 		settle(a, LIST_BAD, e.msg);
 		return;
 	}
+	hs_prefetch_stats_get(img, &after);
+	pthread_mutex_lock(&a->lock);
+	a->range_count = count;
+	a->first_range = after.ranges > count ? after.ranges - count : 0;
+	pthread_mutex_unlock(&a->lock);
 	/* what a start was seen to read tells better what comes next than its neighbours do */
 	if (l->origin != PREFETCH_PREDICTED)
 		hs_set_read_around(a->engine, 0);
