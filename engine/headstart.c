@@ -146,6 +146,18 @@ void hs_engine_free(struct hs_engine *eng)
 	free(eng);
 }
 
+int quiet_thread(pthread_t *ret, void *(*run)(void *arg), void *arg)
+{
+	sigset_t all, old;
+	int rc;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(ret, NULL, run, arg);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return rc;
+}
+
 static int open_cache(struct hs_engine *eng, const struct hs_options *o, struct err *e)
 {
 	const char *tmp = getenv("TMPDIR");
@@ -185,7 +197,6 @@ static int start_loop(struct hs_engine *eng, const struct hs_options *o, struct 
 {
 	struct path_options po;
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	sigset_t all, old;
 	int rc;
 
 	path_options_default(&po);
@@ -201,11 +212,7 @@ static int start_loop(struct hs_engine *eng, const struct hs_options *o, struct 
 		return rc;
 	if (o->timeline)
 		eng->path->timeline = timeline_new(TIMELINE_ENTRIES);
-	/* Signals are for the threads that expect them. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&eng->thread, NULL, loop_main, eng->loop);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	rc = quiet_thread(&eng->thread, loop_main, eng->loop);
 	if (rc)
 		return err_set(e, -rc, "cannot start the loop thread: %s", strerror(rc));
 	eng->running = true;
@@ -343,7 +350,7 @@ static int open_image(struct hs_image *img, const struct resolve_env *env, struc
 
 	if (!img->resolved.config_digest)
 		return open_layers(img, e);
-	rc = pthread_create(&thread, NULL, config_main, &job);
+	rc = quiet_thread(&thread, config_main, &job);
 	if (rc)
 		return err_set(e, -rc, "cannot start a thread: %s", strerror(rc));
 	rc = open_layers(img, e);
@@ -382,12 +389,15 @@ int hs_image_open_with(struct hs_engine *eng, const char *ref, const struct hs_o
 	if (!rc) {
 		img->image = image_new(img->resolved.specs, img->resolved.count);
 		img->resolved.blobs_taken = true;
+		img->hints = xmalloc_zero(img->resolved.count, sizeof(*img->hints));
+		for (size_t n = 0; n < img->resolved.count; n++)
+			img->hints[n] = img->resolved.specs[n].hints;
 		img->cost.resolved_ns = clock_now_ns();
 		if (o && o->artifact_type)
 			artifact_search_start(img, o);
 		img->options = o;
 		rc = open_image(img, &env, e);
-		img->open = !rc;
+		atomic_store(&img->open, !rc);
 		if (rc)
 			err_wrap(e, rc, "%s", ref);
 	}
@@ -448,6 +458,7 @@ void hs_image_close(struct hs_image *img)
 	image_free(img->image);
 	resolved_done(&img->resolved);
 	free(img->config);
+	free(img->hints);
 	free(img);
 }
 

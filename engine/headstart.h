@@ -66,7 +66,7 @@ struct hs_open_options {
 	/*
 	 * Look for an artifact of this type beside the image, in parallel with everything else.
 	 * @artifact is called once, on a thread of its own, perhaps after the image is open: with
-	 * @a, whose bytes it may take, or with NULL and why. hs_image_close() waits for it.
+	 * @a, valid during the call, or with NULL and why. hs_image_close() cuts it short.
 	 */
 	const char *artifact_type, *artifact_media; /* NULL: don't look */
 	size_t artifact_max_bytes;
@@ -174,12 +174,20 @@ bool hs_image_opening(const struct hs_image *img, size_t n, struct hs_stored *re
  * hs_prefetch_add - bring stored ranges to this node before they are asked for, in this order
  * @instead: of what was added before and has not been begun; else behind it
  * @budget_bytes: stop when so much was fetched in all; 0: no limit
+ * @ret_first: number of the first of them among all that were added; those of local blobs do not
+ * count; may be NULL
  * Goes on in the background, at a lower priority than every read, and joined by reads that want
  * the same bytes; more ranges may follow. What is local, cached or on its way is not fetched.
  * Ranges must lie inside their blobs: 0, or -EINVAL and nothing is added.
  */
 int hs_prefetch_add(struct hs_image *img, const struct hs_stored *ranges, size_t count,
-		    bool instead, uint64_t budget_bytes, struct err *e);
+		    bool instead, uint64_t budget_bytes, size_t *ret_first, struct err *e);
+
+/*
+ * hs_prefetch_landed - how many ranges from the first one on are here completely
+ * @ret_final: nothing more of what was added will come
+ */
+size_t hs_prefetch_landed(struct hs_image *img, bool *ret_final);
 /* hs_set_read_around - from now on; 0: nothing, as when a list tells better what comes next */
 void hs_set_read_around(struct hs_engine *eng, uint64_t bytes);
 /*
@@ -208,7 +216,6 @@ struct hs_prefetch_stats {
 	uint64_t planned_used_bytes; /* of the planned ones, the same */
 	uint64_t failed_fetches;
 	uint64_t ranges, late_ranges; /* late: reads asked before */
-	uint64_t landed_ranges;	      /* the first so many are here completely */
 	uint64_t start_ns, end_ns;    /* clock_now_ns(): added; last bytes came */
 };
 

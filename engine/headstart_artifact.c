@@ -2,8 +2,11 @@
 /* headstart_artifact.c - the public interface: artifacts beside an image */
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cache.h"
 #include "cleanup.h"
@@ -100,19 +103,26 @@ struct artifact_search {
 	struct hs_open_options o;
 	const char *media; /* of the part that is looked for now */
 	char found[72];	   /* manifest of the artifact, once its first part was found; else "" */
+	atomic_bool stop;  /* the image is being closed */
 	pthread_t thread;
 };
 
-/* What the cache calls the artifact, and its part, that the last search of this kind found. */
-static char *search_name(const struct artifact_search *a, const char *what)
+/* What the cache calls the artifact that the last search of this kind found, and its parts. */
+static char *artifact_name(const struct artifact_search *a)
 {
-	return text_printf("%s %s of %s", what, a->o.artifact_type, a->img->resolved.digest);
+	return text_printf("artifact %s of %s", a->o.artifact_type, a->img->resolved.digest);
 }
 
+static char *part_name(const struct artifact_search *a, const char *artifact)
+{
+	return text_printf("%s of artifact %s", a->media, artifact);
+}
+
+/* The name of the artifact last: what it leads to is there. */
 static void remember(const struct artifact_search *a, const struct referrer *found)
 {
-	_cleanup_free_ char *name = search_name(a, "artifact");
-	_cleanup_free_ char *part = search_name(a, a->media);
+	_cleanup_free_ char *name = artifact_name(a);
+	_cleanup_free_ char *part = part_name(a, found->digest);
 	struct cache *c = a->img->eng->cache;
 	char digest[DIGEST_TEXT_BYTES];
 
@@ -123,45 +133,50 @@ static void remember(const struct artifact_search *a, const struct referrer *fou
 		(void)cache_put_name(c, name, found->digest);
 }
 
-static int recall(const struct artifact_search *a, struct referrer *ret)
+/* The part of artifact @artifact, or of the one that was found the last time (""). */
+static int recall(const struct artifact_search *a, const char *artifact, struct referrer *ret)
 {
-	_cleanup_free_ char *name = search_name(a, "artifact");
-	_cleanup_free_ char *part = search_name(a, a->media);
+	_cleanup_free_ char *name = artifact_name(a);
+	_cleanup_free_ char *part = NULL;
 	struct cache *c = a->img->eng->cache;
 	char digest[DIGEST_TEXT_BYTES];
-	int rc = cache_get_name(c, name, ret->digest);
+	int rc = 0;
 
-	ret->created = NULL;
-	ret->was_inline = false;
-	rc = rc ? rc : cache_get_name(c, part, digest);
+	memset(ret, 0, sizeof(*ret));
+	if (*artifact)
+		snprintf(ret->digest, sizeof(ret->digest), "%s", artifact);
+	else
+		rc = cache_get_name(c, name, ret->digest);
+	if (rc)
+		return rc;
+	part = part_name(a, ret->digest);
+	rc = cache_get_name(c, part, digest);
 	return rc ? rc
 		  : cache_get_object(c, digest, a->o.artifact_max_bytes, &ret->bytes, &ret->len);
 }
 
-static int search(const struct artifact_search *a, struct referrer *ret, struct err *e)
+/* @ret_fresh: it came from the store, and the cache does not know it yet */
+static int search(const struct artifact_search *a, struct referrer *ret, bool *ret_fresh,
+		  struct err *e)
 {
 	const struct resolved *r = &a->img->resolved;
 	enum pull pull = r->remote ? a->img->eng->pull : PULL_ALWAYS;
 	int rc;
 
+	*ret_fresh = false;
 	if (!r->store)
 		return err_set(e, -ENOENT, "a config.v1.json has no artifacts");
-	if (pull != PULL_ALWAYS && !recall(a, ret))
+	/* another part of what was found just now, or what will do */
+	if ((a->found[0] || pull != PULL_ALWAYS) && !recall(a, a->found, ret))
 		return 0;
-	/* another part of what was found just now */
-	if (a->found[0] && !recall(a, ret)) {
-		if (!strcmp(ret->digest, a->found))
-			return 0;
-		referrer_done(ret);
-	}
 	if (pull == PULL_NEVER)
 		return err_set(e, -ENOENT, "not in the cache, and --pull=never");
 	rc = referrers_find(r->store, r->digest, a->o.artifact_type, a->media,
 			    a->o.artifact_max_bytes, SEARCH_TIMEOUT_NS, ret, e);
-	if (!rc && r->remote)
-		remember(a, ret);
-	else if (rc && rc != -ENOENT && !recall(a, ret))
-		rc = 0; /* what was found the last time is better than nothing */
+	*ret_fresh = !rc && r->remote;
+	/* what was found the last time is better than nothing */
+	if (rc && rc != -ENOENT && rc != -ECANCELED && !recall(a, a->found, ret))
+		rc = 0;
 	return rc;
 }
 
@@ -173,8 +188,9 @@ static bool search_and_tell(struct artifact_search *a,
 	struct err e = {0};
 	struct referrer found;
 	struct hs_artifact artifact = {0};
+	bool fresh;
 
-	if (search(a, &found, &e)) {
+	if (search(a, &found, &fresh, &e)) {
 		told(a->o.arg, a->img, NULL, &e);
 		return false;
 	}
@@ -185,7 +201,10 @@ static bool search_and_tell(struct artifact_search *a,
 	artifact.len = found.len;
 	artifact.was_inline = found.was_inline;
 	told(a->o.arg, a->img, &artifact, NULL);
-	hs_artifact_done(&artifact);
+	/* behind what a start waits for: this syncs files */
+	if (fresh)
+		remember(a, &found);
+	referrer_done(&found);
 	return true;
 }
 
@@ -194,7 +213,7 @@ static void *search_main(void *arg)
 	struct artifact_search *a = arg;
 
 	a->media = a->o.artifact_media;
-	if (search_and_tell(a, a->o.artifact) && a->o.more_media) {
+	if (search_and_tell(a, a->o.artifact) && a->o.more_media && !atomic_load(&a->stop)) {
 		a->media = a->o.more_media;
 		(void)search_and_tell(a, a->o.more);
 	}
@@ -209,7 +228,7 @@ void artifact_search_start(struct hs_image *img, const struct hs_open_options *o
 
 	a->img = img;
 	a->o = *o;
-	rc = pthread_create(&a->thread, NULL, search_main, a);
+	rc = quiet_thread(&a->thread, search_main, a);
 	if (!rc) {
 		img->search = a;
 		return;
@@ -221,8 +240,20 @@ void artifact_search_start(struct hs_image *img, const struct hs_open_options *o
 
 void artifact_search_end(struct hs_image *img)
 {
-	if (!img->search)
+	struct artifact_search *a = img->search;
+	struct timespec until;
+
+	if (!a)
 		return;
-	pthread_join(img->search->thread, NULL);
+	atomic_store(&a->stop, true);
+	do {
+		/* also what it has begun since: a question may lead to another one */
+		if (img->resolved.store)
+			store_cancel(img->resolved.store);
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += (long)(20 * NS_PER_MS);
+		until.tv_sec += until.tv_nsec / (long)NS_PER_SEC;
+		until.tv_nsec %= (long)NS_PER_SEC;
+	} while (pthread_timedjoin_np(a->thread, NULL, &until) == ETIMEDOUT);
 	free(steal_ptr(img->search));
 }

@@ -4,6 +4,7 @@
 #define HS_ENGINE_HEADSTART_IMPL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "headstart.h"
@@ -35,8 +36,9 @@ struct hs_engine {
 struct hs_image {
 	struct hs_engine *eng;
 	struct resolved resolved;
-	struct image *image; /* NULL: its layers are not known yet */
-	bool open;	     /* and not only its blobs */
+	struct image *image;	   /* NULL: its layers are not known yet */
+	atomic_bool open;	   /* and not only its blobs */
+	struct layer_hints *hints; /* of every layer, as the manifest told them; immutable */
 	char *config;
 	struct replay *replay;		/* of the loop thread, until closed */
 	struct artifact_search *search; /* a thread, until closed; or NULL */
@@ -60,6 +62,10 @@ struct errand {
 /* artifact_search_start - look for what @o names, tell it; artifact_search_end() waits for that */
 void artifact_search_start(struct hs_image *img, const struct hs_open_options *o);
 void artifact_search_end(struct hs_image *img);
+
+/* quiet_thread - pthread_create() with all signals blocked: they are for threads that expect them
+ */
+int quiet_thread(pthread_t *ret, void *(*run)(void *arg), void *arg);
 
 /* errand_end - tell who waits that it is done; @er may be gone afterwards */
 void errand_end(struct errand *er);

@@ -21,6 +21,7 @@ struct add_errand {
 	size_t count;
 	uint64_t budget_bytes;
 	bool instead; /* of what was added before and has not been begun */
+	size_t first; /* number of the first range that was added */
 };
 
 static void run_add(struct errand *er)
@@ -33,12 +34,13 @@ static void run_add(struct errand *er)
 		replay_drop_rest(a->img->replay);
 	if (a->budget_bytes)
 		a->img->replay->budget_bytes = a->budget_bytes;
+	a->first = a->img->replay->count;
 	replay_add(a->img->replay, a->items, a->count);
 	errand_end(er);
 }
 
 int hs_prefetch_add(struct hs_image *img, const struct hs_stored *ranges, size_t count,
-		    bool instead, uint64_t budget_bytes, struct err *e)
+		    bool instead, uint64_t budget_bytes, size_t *ret_first, struct err *e)
 {
 	_cleanup_free_ struct replay_item *items = xmalloc_zero(count + 1, sizeof(*items));
 	struct add_errand a = {
@@ -63,12 +65,16 @@ int hs_prefetch_add(struct hs_image *img, const struct hs_stored *ranges, size_t
 				       b->name);
 	}
 	errand_wait(img->eng->loop, &a.er, run_add);
+	if (ret_first)
+		*ret_first = a.first;
 	return 0;
 }
 
 /* The stored bytes between two distances from the end of a blob; length 0 when there are none. */
 static struct replay_item end_part(struct blob *b, uint64_t from, uint64_t to)
 {
+	if (from > b->bytes)
+		from = to;
 	return (struct replay_item){b, range_of(b->bytes - from, from > to ? from - to : 0)};
 }
 
@@ -81,7 +87,7 @@ size_t hs_prefetch_ends(struct hs_image *img, bool laid_out)
 
 	/* opening reads the very last bytes itself, and mounting reads metadata first */
 	for (size_t n = 0; n < r->count; n++) {
-		const struct layer_hints *h = &r->specs[n].hints;
+		const struct layer_hints *h = &img->hints[n];
 
 		layers += h->start_bytes > h->metadata_bytes;
 		items[a.count++] = end_part(r->specs[n].blob, h->metadata_bytes, h->open_bytes);
@@ -89,7 +95,7 @@ size_t hs_prefetch_ends(struct hs_image *img, bool laid_out)
 	if (laid_out && !layers)
 		return 0;
 	for (size_t n = 0; laid_out && n < r->count; n++) {
-		const struct layer_hints *h = &r->specs[n].hints;
+		const struct layer_hints *h = &img->hints[n];
 
 		items[a.count++] = end_part(r->specs[n].blob, h->start_bytes, h->metadata_bytes);
 	}
@@ -165,7 +171,6 @@ static void run_prefetch_stats(struct errand *er)
 		    .used_bytes = p->img->open ? replay_used_bytes(r, p->img->image) : 0,
 		    .planned_used_bytes =
 			p->img->open ? replay_planned_used_bytes(r, p->img->image) : 0,
-		    .landed_ranges = replay_landed(r),
 		    .failed_fetches = r->failed_fetches,
 		    .ranges = r->count,
 		    .late_ranges = r->late_ranges,
@@ -173,6 +178,32 @@ static void run_prefetch_stats(struct errand *er)
 		    .end_ns = r->end_ns,
 		};
 	errand_end(er);
+}
+
+struct landed_errand {
+	struct errand er;
+	struct hs_image *img;
+	size_t landed;
+	bool final;
+};
+
+static void run_landed(struct errand *er)
+{
+	struct landed_errand *l = container_of(er, struct landed_errand, er);
+	struct replay *r = l->img->replay;
+
+	l->landed = r ? replay_landed(r) : 0;
+	l->final = !r || (r->end != REPLAY_RUNNING && replay_idle(r));
+	errand_end(er);
+}
+
+size_t hs_prefetch_landed(struct hs_image *img, bool *ret_final)
+{
+	struct landed_errand l = {.img = img};
+
+	errand_wait(img->eng->loop, &l.er, run_landed);
+	*ret_final = l.final;
+	return l.landed;
 }
 
 void hs_prefetch_stats_get(struct hs_image *img, struct hs_prefetch_stats *ret)

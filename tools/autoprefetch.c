@@ -31,14 +31,14 @@ static void settle(struct autoprefetch *a, enum list_state state, const char *wh
 	pthread_mutex_unlock(&a->lock);
 }
 
-/* The image's number of a list's blob; UINT32_MAX: it has none of that digest. */
+/* The image's number of a list's blob; UINT32_MAX: it has none of that digest to be fetched. */
 static uint32_t blob_number(const struct hs_image *img, const struct prefetch_blob *b)
 {
 	for (size_t n = 0; n < hs_image_blob_count(img); n++) {
 		struct hs_blob_info info;
 
 		hs_image_blob(img, n, &info);
-		if (!strcmp(info.digest, b->digest) && info.bytes == b->bytes)
+		if (!info.local && !strcmp(info.digest, b->digest) && info.bytes == b->bytes)
 			return (uint32_t)n;
 	}
 	return UINT32_MAX;
@@ -50,10 +50,9 @@ static void replay(struct autoprefetch *a, struct hs_image *img, const struct pr
 	_cleanup_free_ uint32_t *number = xmalloc_zero(l->blob_count + 1, sizeof(*number));
 	_cleanup_free_ struct hs_stored *ranges = xmalloc_zero(l->range_count + 1, sizeof(*ranges));
 	uint32_t *at_ms = xmalloc_zero(l->range_count + 1, sizeof(*at_ms));
-	struct hs_prefetch_stats after;
 	struct err e = {0};
 	uint64_t dropped = 0;
-	size_t count = 0;
+	size_t count = 0, first;
 
 	for (size_t n = 0; n < l->blob_count; n++)
 		number[n] = blob_number(img, &l->blobs[n]);
@@ -74,15 +73,14 @@ static void replay(struct autoprefetch *a, struct hs_image *img, const struct pr
 	snprintf(a->origin, sizeof(a->origin), "%s", prefetch_origin_name(l->origin));
 	pthread_mutex_unlock(&a->lock);
 	if (hs_prefetch_add(img, ranges, count, l->origin != PREFETCH_PREDICTED,
-			    common.prefetch_budget, &e)) {
+			    common.prefetch_budget, &first, &e)) {
 		log_warn("prefetch list cannot be used error=%s", e.msg);
 		settle(a, LIST_BAD, e.msg);
 		return;
 	}
-	hs_prefetch_stats_get(img, &after);
 	pthread_mutex_lock(&a->lock);
 	a->range_count = count;
-	a->first_range = after.ranges > count ? after.ranges - count : 0;
+	a->first_range = first;
 	pthread_mutex_unlock(&a->lock);
 	/* what a start was seen to read tells better what comes next than its neighbours do */
 	if (l->origin != PREFETCH_PREDICTED)
@@ -124,8 +122,11 @@ static void keep_files(struct autoprefetch *a)
 		return;
 	if (prefetch_list_save(a->file, a->files_path, &e))
 		log_warn("cannot keep the prefetch list's files error=%s", e.msg);
-	else
+	else {
+		pthread_mutex_lock(&a->lock);
 		a->files_here = true;
+		pthread_mutex_unlock(&a->lock);
+	}
 }
 
 static void blobs_known(void *arg, struct hs_image *img)
@@ -282,7 +283,8 @@ static void add_counters(cJSON *j, const struct hs_prefetch_stats *p, const stru
 	add_bytes(j, "late_ranges", p->late_ranges);
 	add_bytes(j, "asked_bytes", s->asked_bytes);
 	add_bytes(j, "asked_local_bytes", s->asked_local_bytes);
-	add_share(j, "coverage", s->asked_local_bytes, s->asked_bytes);
+	if (tells)
+		add_share(j, "coverage", s->asked_local_bytes, s->asked_bytes);
 	if (tells && p->fetched_bytes)
 		add_share(j, "accuracy", p->used_bytes, p->fetched_bytes);
 	else if (tells)
@@ -297,17 +299,15 @@ static bool warms(const struct autoprefetch *a)
 
 void autoprefetch_pages(struct autoprefetch *a, struct hs_image *img, cJSON *j)
 {
-	struct hs_prefetch_stats p;
 	uint64_t landed_ms = 0;
 	bool final;
+	size_t landed = hs_prefetch_landed(img, &final);
 
-	hs_prefetch_stats_get(img, &p);
-	final = p.end != HS_PREFETCH_RUNNING;
 	pthread_mutex_lock(&a->lock);
-	if (p.landed_ranges >= a->first_range + a->range_count)
+	if (landed >= a->first_range + a->range_count)
 		final = true;
-	else if (p.landed_ranges >= a->first_range)
-		landed_ms = a->at_ms[p.landed_ranges - a->first_range];
+	else if (landed >= a->first_range)
+		landed_ms = a->at_ms[landed - a->first_range];
 	cJSON_AddBoolToObject(j, "wanted",
 			      a->state == LIST_SOUGHT || (a->state == LIST_USED && warms(a)));
 	cJSON_AddBoolToObject(j, "final", a->state == LIST_USED && final);

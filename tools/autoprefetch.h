@@ -28,7 +28,7 @@ struct autoprefetch {
 	struct hs_engine *engine;	/* the caller sets it before it opens the image */
 	char *cache_dir;		/* where histories are; NULL: nowhere */
 
-	pthread_mutex_t lock; /* what follows: written by the thread that looks for the list */
+	pthread_mutex_t lock; /* what follows */
 	enum list_state state;
 	char digest[72]; /* of the artifact, or of the file */
 	bool exact;

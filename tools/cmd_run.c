@@ -102,11 +102,15 @@ static void print_stats(const struct container *u, const cJSON *status)
 		number(s, "reads"), number(s, "stalled_ns") / 1e6);
 	if (number(p, "planned_bytes") <= 0)
 		return;
-	fprintf(stderr,
-		"  prefetched            %9s     %.0f %% of it used; %.1f %% of what was read was "
-		"here in time\n",
-		text_size((uint64_t)number(p, "fetched_bytes"), a, sizeof(a)),
-		100 * number(p, "accuracy"), 100 * number(p, "coverage"));
+	fprintf(stderr, "  prefetched            %9s",
+		text_size((uint64_t)number(p, "fetched_bytes"), a, sizeof(a)));
+	if (cJSON_GetObjectItemCaseSensitive(p, "coverage"))
+		fprintf(stderr,
+			"     %.0f %% of it used; %.1f %% of what was read was here in time\n",
+			100 * number(p, "accuracy"), 100 * number(p, "coverage"));
+	else
+		fprintf(stderr,
+			"     and read into the page cache: what of it was used is not seen\n");
 }
 
 int cmd_run(int argc, char **argv)

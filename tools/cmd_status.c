@@ -175,11 +175,13 @@ static void print_prefetch(const cJSON *p)
 	printf("  prefetch list %s", string(p, "state"));
 	if (*string(p, "why"))
 		printf(" (%s)", string(p, "why"));
-	if (number(p, "planned_bytes") > 0)
-		printf("; %s planned, %s fetched, %.0f %% of it used, %s; %.1f %% of reads were "
-		       "here in time",
-		       size(number(p, "planned_bytes"), a), size(number(p, "fetched_bytes"), b),
-		       100 * number(p, "accuracy"), string(p, "end"), 100 * number(p, "coverage"));
+	if (number(p, "planned_bytes") > 0) {
+		printf("; %s planned, %s fetched, %s", size(number(p, "planned_bytes"), a),
+		       size(number(p, "fetched_bytes"), b), string(p, "end"));
+		if (cJSON_GetObjectItemCaseSensitive(p, "coverage"))
+			printf("; %.0f %% of it used, %.1f %% of reads were here in time",
+			       100 * number(p, "accuracy"), 100 * number(p, "coverage"));
+	}
 	putchar('\n');
 }
 

@@ -246,7 +246,7 @@ static int make_tree(struct container *u, const char *ref, struct err *e)
 	r = r ? r : enter_namespace(u->a.rec, e);
 	r = r ? r : make_directories(u, e);
 	u->looped_ns = clock_now_ns();
-	r = r ? r : attach_mount(&u->a, u->lower, 0, e);
+	r = r ? r : attach_mount(&u->a, u->lower, MS_NODEV, e);
 	if (!r)
 		u->warm_pid = pagewarm_start(u->a.rec, u->lower);
 	u->mounted_ns = clock_now_ns();

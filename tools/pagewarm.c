@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -61,19 +62,24 @@ static bool ask(const struct record *rec, struct progress *p)
 	return true;
 }
 
-/* A file of the image, whatever links and mounts its path meets; -1: not there. */
+/*
+ * A regular file of the image, whatever links and mounts its path meets; -1: there is none. A path
+ * of a list may name a device or a pipe, and opening one can do things: it is looked at first.
+ */
 static int open_inside(int root, const char *path)
 {
 	struct open_how how = {
-	    .flags = O_RDONLY | O_CLOEXEC | O_NOATIME | O_NONBLOCK,
+	    .flags = O_PATH | O_CLOEXEC,
 	    .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV,
 	};
+	_cleanup_fd_ int seen = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
+	char self[32];
 	struct stat st;
-	int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
 
-	if (fd >= 0 && (fstat(fd, &st) || !S_ISREG(st.st_mode)))
-		cleanup_fd(&fd);
-	return fd;
+	if (seen < 0 || fstat(seen, &st) || !S_ISREG(st.st_mode))
+		return -1;
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", seen);
+	return open(self, O_RDONLY | O_CLOEXEC | O_NOATIME);
 }
 
 /* Files are opened once, and mostly touched many times in a row. */
@@ -152,10 +158,19 @@ pid_t pagewarm_start(const struct record *rec, const char *root)
 	if (getppid() != parent)
 		_exit(1);
 	fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	(void)close_range(3, (unsigned int)(fd > 3 ? fd - 1 : 2), 0);
-	if (fd >= 0)
+	if (fd > 3)
+		(void)close_range(3, (unsigned int)fd - 1, 0);
+	if (fd >= 0) {
+		(void)close_range((unsigned int)fd + 1, ~0u, 0);
 		warm(rec, fd);
+	}
 	_exit(0);
+}
+
+void pagewarm_reap(pid_t *pid)
+{
+	if (*pid > 0 && waitpid(*pid, NULL, WNOHANG) == *pid)
+		*pid = 0;
 }
 
 void pagewarm_end(pid_t pid)

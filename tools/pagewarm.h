@@ -24,6 +24,8 @@ struct record;
  */
 pid_t pagewarm_start(const struct record *rec, const char *root);
 
+/* pagewarm_reap - forget a child that has ended; @pid becomes 0 then; does not block */
+void pagewarm_reap(pid_t *pid);
 /* pagewarm_end - end the child and wait for it; 0 is fine */
 void pagewarm_end(pid_t pid);
 

@@ -69,7 +69,7 @@ bool history_expired(const cJSON *starts, const char *list_digest)
 bool history_audit_due(const cJSON *starts, const char *list_digest)
 {
 	unsigned int silent = 0; /* starts with this list since one told */
-	bool told = false;
+	bool told = false, bad = false;
 	const cJSON *s;
 
 	cJSON_ArrayForEach(s, starts)
@@ -79,12 +79,13 @@ bool history_audit_due(const cJSON *starts, const char *list_digest)
 
 		if (tells(s, list_digest)) {
 			told = true;
+			bad = number(s, "accuracy") < EXPIRED_SHARE;
 			silent = 0;
 		} else if (list && !strcmp(list, list_digest)) {
 			silent++;
 		}
 	}
-	return told ? silent >= AUDIT_STARTS : silent > 0;
+	return bad || (told ? silent >= AUDIT_STARTS : silent > 0);
 }
 
 void history_add(const char *cache_dir, const char *image_digest, cJSON *start)

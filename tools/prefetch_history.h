@@ -13,13 +13,17 @@
 #include <cjson/cJSON.h>
 #include <stdbool.h>
 
-#define HISTORY_STARTS 16 /* kept */
+#define HISTORY_STARTS 64 /* kept */
 
 /* history_load - array of starts, oldest first; never NULL; caller deletes */
 cJSON *history_load(const char *cache_dir, const char *image_digest);
 /* history_expired - whether @list_digest proved useless in @starts */
 bool history_expired(const cJSON *starts, const char *list_digest);
-/* history_audit_due - whether no recent start with @list_digest told its accuracy */
+/*
+ * history_audit_due - whether the next start with @list_digest should tell its accuracy
+ * After the first start, then every eleventh; and every one after a bad one, until the list has
+ * expired or proved good.
+ */
 bool history_audit_due(const cJSON *starts, const char *list_digest);
 /* history_add - append @start (taken over), drop the oldest, write */
 void history_add(const char *cache_dir, const char *image_digest, cJSON *start);

@@ -18,6 +18,7 @@
 #include "err.h"
 #include "interrupt.h"
 #include "log.h"
+#include "pagewarm.h"
 #include "runtime.h"
 #include "state.h"
 
@@ -86,9 +87,10 @@ static void stop_politely(struct supervision *s)
 	(void)kill(s->pid, s->stop_signal); /* gone already: the next turn finds out */
 }
 
-static int supervise(const struct record *rec, struct supervision *s, int signal_fd,
-		     const struct container_hooks *h)
+static int supervise(struct container *u, struct supervision *s, int signal_fd)
 {
+	const struct container_hooks *h = u->hooks;
+	const struct record *rec = u->a.rec;
 	_cleanup_fd_ int server_fd = watch_server(rec);
 
 	for (;;) {
@@ -100,6 +102,7 @@ static int supervise(const struct record *rec, struct supervision *s, int signal
 
 		if (waitpid(s->pid, &status, WNOHANG) == s->pid)
 			return exit_code(status);
+		pagewarm_reap(&u->warm_pid);
 		if (s->deadline_ns) {
 			uint64_t now = clock_now_ns();
 
@@ -160,7 +163,7 @@ int supervise_container(struct container *u, struct err *e)
 		return s.pid;
 	if (u->hooks && u->hooks->started)
 		u->hooks->started(u->hooks->arg, s.pid);
-	u->code = supervise(u->a.rec, &s, signal_fd, u->hooks);
+	u->code = supervise(u, &s, signal_fd);
 	if (restore)
 		(void)tcsetattr(STDIN_FILENO, TCSADRAIN, &before); /* if the runtime was killed */
 	return 0;

@@ -313,6 +313,7 @@ struct flight *flight_start_next(struct path *p, struct blob *b, struct range *r
 		*rest = range_of(range_end(*rest), 0);
 		return NULL;
 	}
+	max_bytes = max_u64(round_down(max_bytes, CACHE_UNIT_BYTES), CACHE_UNIT_BYTES);
 	miss.len = min_u64(miss.len, min_u64(max_bytes, p->opt.fetch_max_bytes));
 	*rest = range_behind(*rest, range_end(miss));
 	return start(p, b, miss, prio);

@@ -67,7 +67,7 @@ void flight_want(struct path *p, struct blob *b, struct range want, enum prio pr
 
 /*
  * flight_start_next - start one flight, for the first part of @rest that is neither present nor on
- * its way, at most @max_bytes and fetch_max_bytes, not widened
+ * its way, at most @max_bytes (in whole cache units) and fetch_max_bytes, not widened
  * @rest: becomes what is behind that part
  * Returns NULL when nothing of @rest is missing; it is empty then.
  */

@@ -57,6 +57,8 @@ static void append(struct replay_item **list, size_t *count, struct replay_item 
 
 void replay_add(struct replay *r, const struct replay_item *items, size_t count)
 {
+	if (r->end == REPLAY_STOPPED)
+		return;
 	for (size_t n = 0; n < count; n++) {
 		if (blob_is_local(items[n].blob) || !items[n].range.len)
 			continue;
@@ -68,8 +70,11 @@ void replay_add(struct replay *r, const struct replay_item *items, size_t count)
 	}
 	if (!r->start_ns)
 		r->start_ns = loop_now_ns(r->path->loop);
-	if (r->next < r->count && r->end == REPLAY_COMPLETE)
+	/* a new list may be of use where the one before was not */
+	if (r->next < r->count) {
 		r->end = REPLAY_RUNNING;
+		r->recent_late = 0;
+	}
 	task_wake(&r->task);
 }
 
@@ -79,20 +84,15 @@ void replay_drop_rest(struct replay *r)
 		return;
 	r->planned_bytes -= r->left_bytes;
 	r->left_bytes = 0;
+	r->late = false;
 	/* what was begun of the item stays, as an item of that length */
 	r->items[r->next].range.len -= r->rest.len;
 	r->count = r->items[r->next].range.len ? r->next + 1 : r->next;
 	r->next = r->count;
+	r->landed = min_u64(r->landed, r->count);
 	r->rest = range_of(0, 0);
 	if (r->end == REPLAY_RUNNING)
 		r->end = REPLAY_COMPLETE;
-}
-
-void replay_stop(struct replay *r)
-{
-	if (r->end == REPLAY_RUNNING)
-		r->end = REPLAY_STOPPED;
-	r->next = r->count;
 }
 
 /* --- the line ------------------------------------------------------------------------------- */
@@ -136,6 +136,13 @@ static void finish(struct replay *r, enum replay_end end)
 	if (r->end == REPLAY_RUNNING)
 		r->end = end;
 	r->next = r->count;
+	r->left_bytes = 0;
+}
+
+void replay_stop(struct replay *r)
+{
+	finish(r, REPLAY_STOPPED);
+	r->end = REPLAY_STOPPED;
 }
 
 static void next_item(struct replay *r)
@@ -161,6 +168,11 @@ static struct replay_flight *free_slot(struct replay *r)
 	return NULL;
 }
 
+static uint64_t used_budget(const struct replay *r)
+{
+	return r->fetched_bytes + r->in_flight_bytes;
+}
+
 /*
  * How much one flight takes. New connections are slow to start: a short list comes sooner over
  * several of them; a long one is better off with fewer requests.
@@ -169,7 +181,10 @@ static uint64_t piece_bytes(const struct replay *r)
 {
 	uint64_t bytes = round_up(r->left_bytes / REPLAY_LANES + 1, CACHE_UNIT_BYTES);
 
-	return min_u64(max_u64(bytes, REPLAY_PIECE_MIN), REPLAY_PIECE_MAX);
+	bytes = min_u64(max_u64(bytes, REPLAY_PIECE_MIN), REPLAY_PIECE_MAX);
+	if (r->budget_bytes)
+		bytes = min_u64(bytes, r->budget_bytes - used_budget(r));
+	return bytes;
 }
 
 /* Start the next flight. Returns false when there is nothing more to start now. */
@@ -187,7 +202,7 @@ static bool start_next(struct replay *r)
 		finish(r, REPLAY_STOPPED);
 		return false;
 	}
-	if (r->budget_bytes && r->fetched_bytes + r->in_flight_bytes >= r->budget_bytes) {
+	if (r->budget_bytes && used_budget(r) >= r->budget_bytes) {
 		finish(r, REPLAY_OVER_BUDGET);
 		return false;
 	}

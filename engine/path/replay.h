@@ -14,7 +14,10 @@
  * used up, when it is stopped, or when demand has got to most ranges first (it fell behind). A
  * fetch that fails is counted and left to demand.
  *
- *	RUNNING -> DRAINING (nothing more is started) -> IDLE (nothing in flight; add: RUNNING)
+ *	RUNNING -> COMPLETE, OVER_BUDGET or BEHIND -> RUNNING, when more is added
+ *	   `-----> STOPPED, for good
+ *
+ * What was in flight lands all the same; replay_idle() tells when.
  *
  * Loop thread only.
  */
@@ -113,7 +116,7 @@ void replay_add(struct replay *r, const struct replay_item *items, size_t count)
 /* replay_drop_rest - forget what has not been begun: something better is about to be added */
 void replay_drop_rest(struct replay *r);
 
-/* replay_stop - start nothing more; what is in flight may land */
+/* replay_stop - start nothing more, ever; what is in flight may land */
 void replay_stop(struct replay *r);
 
 /* replay_landed - the first so many items are here completely */

@@ -203,7 +203,7 @@ static void take_layout_note(struct layer_spec *spec, const struct oci_descripto
 	const char *text = oci_annotation(d, LAYOUT_NOTE_ANNOTATION);
 	struct layout_note note;
 
-	if (!text || layout_note_parse(text, d->size, &note))
+	if (!text || layout_note_parse(text, spec->blob->bytes, &note))
 		return;
 	spec->hints = (struct layer_hints){
 	    .payload = range_of(note.payload_off, note.payload_bytes),
@@ -218,12 +218,15 @@ static int add_layer(const struct resolve_env *env, struct resolved *r, size_t n
 {
 	struct layer_spec *spec = &r->specs[n];
 
+	int rc = 0;
+
 	spec->kind = LAYER_LSMT;
-	take_layout_note(spec, d);
 	spec->blob = known_blob(r, n, d->digest);
-	if (spec->blob)
-		return 0;
-	return resolve_place_blob(env, r->store, d->digest, d->size, &spec->blob, e);
+	if (!spec->blob)
+		rc = resolve_place_blob(env, r->store, d->digest, d->size, &spec->blob, e);
+	if (!rc)
+		take_layout_note(spec, d);
+	return rc;
 }
 
 /* The TurboOCI layers of an image: each needs an archive, so they are made on several threads. */

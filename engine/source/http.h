@@ -147,6 +147,7 @@ struct http_job {
 	bool quiet;		/* not counted as an error (warm-up) */
 	void (*done)(struct http_job *j);
 	void *arg;
+	const void *owner; /* whom http_cancel_all() means; NULL */
 	struct fetch *fetch;
 	struct endpoint
 	    *pin_ep; /* absolute @url of this endpoint: its TLS and Authorization when same host */
@@ -213,6 +214,7 @@ void http_job_free(struct http_job *j);
 
 void http_submit(struct http_job *j);
 void http_cancel(struct net *n, uint64_t id);
+void http_cancel_all(struct net *n, const void *owner); /* that are under way now */
 void http_raise(struct net *n, uint64_t id);
 void http_kick(struct net *n, uint64_t id); /* its upload has bytes again */
 

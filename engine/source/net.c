@@ -311,6 +311,24 @@ void http_cancel(struct net *n, uint64_t id)
 	control(n, id, WANT_CANCEL);
 }
 
+void http_cancel_all(struct net *n, const void *owner)
+{
+	pthread_mutex_lock(&n->lock);
+	for (size_t i = 0; i < NET_ID_BUCKETS; i++) {
+		list_for_each (pos, &n->by_id[i]) {
+			struct http_job *j = list_entry(pos, struct http_job, id_link);
+
+			if (j->owner != owner)
+				continue;
+			j->wants |= WANT_CANCEL;
+			list_del(&j->ctl);
+			list_add_tail(&n->ctls, &j->ctl);
+		}
+	}
+	pthread_mutex_unlock(&n->lock);
+	curl_multi_wakeup(n->multi);
+}
+
 void http_raise(struct net *n, uint64_t id)
 {
 	control(n, id, WANT_RAISE);

@@ -154,6 +154,7 @@ struct http_job *registry_job(struct registry *g, int method, unsigned int need,
 	j->need = need;
 	j->scope = need & HOST_PUSH ? g->origin->scope_push : g->origin->scope_pull;
 	j->path = path;
+	j->owner = g;
 	j->prio = PRIO_DEMAND;
 	j->timeout_ns = max_u64(g->net->timeout_ns, SMALL_TIME_NS);
 	return j;
@@ -534,8 +535,16 @@ static void registry_close(struct store *s)
 	free(g);
 }
 
+static void registry_cancel(struct store *s)
+{
+	struct registry *g = registry_of(s);
+
+	http_cancel_all(g->net, g);
+}
+
 static const struct store_ops registry_ops = {
     .close = registry_close,
+    .cancel = registry_cancel,
     .get_manifest = registry_get_manifest,
     .resolve = registry_resolve,
     .get_blob = registry_get_blob,

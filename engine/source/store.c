@@ -45,6 +45,12 @@ int store_open(struct net *net, const struct imageref *r, bool create, struct st
 		       r->path);
 }
 
+void store_cancel(struct store *s)
+{
+	if (s->ops->cancel)
+		s->ops->cancel(s);
+}
+
 void store_close(struct store *s)
 {
 	if (s)

@@ -46,6 +46,8 @@ struct blob_place {
 int store_open(struct net *net, const struct imageref *r, bool create, struct store **ret,
 	       struct err *e);
 void store_close(struct store *s); /* NULL is fine */
+/* store_cancel - calls that other threads have under way end soon, most with -ECANCELED */
+void store_cancel(struct store *s);
 
 /*
  * store_get_manifest - manifest or index by @ref: a tag, a digest, or NULL for an OCI directory

@@ -19,6 +19,7 @@ struct store_ask {
 
 struct store_ops {
 	void (*close)(struct store *s);
+	void (*cancel)(struct store *s); /* NULL: nothing takes long */
 	int (*get_manifest)(struct store *s, const char *ref, const struct store_ask *ask,
 			    struct store_manifest *ret, struct err *e);
 	int (*resolve)(struct store *s, const char *ref, char ret_digest[static 72],

@@ -221,7 +221,7 @@ nothing_left
 
 begin "kill -9 of the runtime"
 start runtime 'echo ready; sleep 1000'
-kill -9 "$(pgrep -P $pid)"
+kill -9 "$(pgrep -P $pid -f -- 'run --bundle')"
 ended 137
 nothing_left
 
