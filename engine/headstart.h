@@ -72,6 +72,9 @@ struct hs_open_options {
 	size_t artifact_max_bytes;
 	void (*artifact)(void *arg, struct hs_image *img, struct hs_artifact *a,
 			 const struct err *why);
+	/* the same for another part of it, when the first was found; NULL: none is wanted */
+	const char *more_media;
+	void (*more)(void *arg, struct hs_image *img, struct hs_artifact *a, const struct err *why);
 };
 
 /* hs_image_open_with - hs_image_open() with things to begin meanwhile; @o NULL: none */
@@ -169,13 +172,14 @@ bool hs_image_opening(const struct hs_image *img, size_t n, struct hs_stored *re
 
 /*
  * hs_prefetch_add - bring stored ranges to this node before they are asked for, in this order
+ * @instead: of what was added before and has not been begun; else behind it
  * @budget_bytes: stop when so much was fetched in all; 0: no limit
  * Goes on in the background, at a lower priority than every read, and joined by reads that want
  * the same bytes; more ranges may follow. What is local, cached or on its way is not fetched.
  * Ranges must lie inside their blobs: 0, or -EINVAL and nothing is added.
  */
 int hs_prefetch_add(struct hs_image *img, const struct hs_stored *ranges, size_t count,
-		    uint64_t budget_bytes, struct err *e);
+		    bool instead, uint64_t budget_bytes, struct err *e);
 /* hs_set_read_around - from now on; 0: nothing, as when a list tells better what comes next */
 void hs_set_read_around(struct hs_engine *eng, uint64_t bytes);
 /*
@@ -198,11 +202,13 @@ enum hs_prefetch_end {
 /* What prefetching one image was worth; bytes are stored (compressed) ones. */
 struct hs_prefetch_stats {
 	enum hs_prefetch_end end;
-	uint64_t planned_bytes; /* of all ranges that were added */
-	uint64_t fetched_bytes; /* by it; the rest was here or somebody else was first */
-	uint64_t used_bytes;	/* of the fetched ones, in blocks that were asked for since */
+	uint64_t planned_bytes;	     /* of all ranges that were added */
+	uint64_t fetched_bytes;	     /* by it; the rest was here or somebody else was first */
+	uint64_t used_bytes;	     /* of the fetched ones, in blocks that were asked for since */
+	uint64_t planned_used_bytes; /* of the planned ones, the same */
 	uint64_t failed_fetches;
 	uint64_t ranges, late_ranges; /* late: reads asked before */
+	uint64_t landed_ranges;	      /* the first so many are here completely */
 	uint64_t start_ns, end_ns;    /* clock_now_ns(): added; last bytes came */
 };
 

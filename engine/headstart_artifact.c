@@ -98,6 +98,8 @@ int hs_artifact_get(struct hs_engine *eng, const char *ref, const char *type,
 struct artifact_search {
 	struct hs_image *img;
 	struct hs_open_options o;
+	const char *media; /* of the part that is looked for now */
+	char found[72];	   /* manifest of the artifact, once its first part was found; else "" */
 	pthread_t thread;
 };
 
@@ -110,7 +112,7 @@ static char *search_name(const struct artifact_search *a, const char *what)
 static void remember(const struct artifact_search *a, const struct referrer *found)
 {
 	_cleanup_free_ char *name = search_name(a, "artifact");
-	_cleanup_free_ char *part = search_name(a, a->o.artifact_media);
+	_cleanup_free_ char *part = search_name(a, a->media);
 	struct cache *c = a->img->eng->cache;
 	char digest[DIGEST_TEXT_BYTES];
 
@@ -124,7 +126,7 @@ static void remember(const struct artifact_search *a, const struct referrer *fou
 static int recall(const struct artifact_search *a, struct referrer *ret)
 {
 	_cleanup_free_ char *name = search_name(a, "artifact");
-	_cleanup_free_ char *part = search_name(a, a->o.artifact_media);
+	_cleanup_free_ char *part = search_name(a, a->media);
 	struct cache *c = a->img->eng->cache;
 	char digest[DIGEST_TEXT_BYTES];
 	int rc = cache_get_name(c, name, ret->digest);
@@ -146,9 +148,15 @@ static int search(const struct artifact_search *a, struct referrer *ret, struct 
 		return err_set(e, -ENOENT, "a config.v1.json has no artifacts");
 	if (pull != PULL_ALWAYS && !recall(a, ret))
 		return 0;
+	/* another part of what was found just now */
+	if (a->found[0] && !recall(a, ret)) {
+		if (!strcmp(ret->digest, a->found))
+			return 0;
+		referrer_done(ret);
+	}
 	if (pull == PULL_NEVER)
 		return err_set(e, -ENOENT, "not in the cache, and --pull=never");
-	rc = referrers_find(r->store, r->digest, a->o.artifact_type, a->o.artifact_media,
+	rc = referrers_find(r->store, r->digest, a->o.artifact_type, a->media,
 			    a->o.artifact_max_bytes, SEARCH_TIMEOUT_NS, ret, e);
 	if (!rc && r->remote)
 		remember(a, ret);
@@ -157,24 +165,39 @@ static int search(const struct artifact_search *a, struct referrer *ret, struct 
 	return rc;
 }
 
-static void *search_main(void *arg)
+/* Look for the part @a->media and tell @told. Returns whether it was found. */
+static bool search_and_tell(struct artifact_search *a,
+			    void (*told)(void *arg, struct hs_image *img, struct hs_artifact *f,
+					 const struct err *why))
 {
-	struct artifact_search *a = arg;
 	struct err e = {0};
 	struct referrer found;
 	struct hs_artifact artifact = {0};
 
 	if (search(a, &found, &e)) {
-		a->o.artifact(a->o.arg, a->img, NULL, &e);
-		return NULL;
+		told(a->o.arg, a->img, NULL, &e);
+		return false;
 	}
 	memcpy(artifact.digest, found.digest, sizeof(artifact.digest));
+	memcpy(a->found, found.digest, sizeof(a->found));
 	artifact.created = found.created;
 	artifact.bytes = found.bytes;
 	artifact.len = found.len;
 	artifact.was_inline = found.was_inline;
-	a->o.artifact(a->o.arg, a->img, &artifact, NULL);
+	told(a->o.arg, a->img, &artifact, NULL);
 	hs_artifact_done(&artifact);
+	return true;
+}
+
+static void *search_main(void *arg)
+{
+	struct artifact_search *a = arg;
+
+	a->media = a->o.artifact_media;
+	if (search_and_tell(a, a->o.artifact) && a->o.more_media) {
+		a->media = a->o.more_media;
+		(void)search_and_tell(a, a->o.more);
+	}
 	return NULL;
 }
 

@@ -20,6 +20,7 @@ struct add_errand {
 	struct replay_item *items;
 	size_t count;
 	uint64_t budget_bytes;
+	bool instead; /* of what was added before and has not been begun */
 };
 
 static void run_add(struct errand *er)
@@ -28,6 +29,8 @@ static void run_add(struct errand *er)
 
 	if (!a->img->replay)
 		a->img->replay = replay_new(a->img->eng->path);
+	if (a->instead)
+		replay_drop_rest(a->img->replay);
 	if (a->budget_bytes)
 		a->img->replay->budget_bytes = a->budget_bytes;
 	replay_add(a->img->replay, a->items, a->count);
@@ -35,7 +38,7 @@ static void run_add(struct errand *er)
 }
 
 int hs_prefetch_add(struct hs_image *img, const struct hs_stored *ranges, size_t count,
-		    uint64_t budget_bytes, struct err *e)
+		    bool instead, uint64_t budget_bytes, struct err *e)
 {
 	_cleanup_free_ struct replay_item *items = xmalloc_zero(count + 1, sizeof(*items));
 	struct add_errand a = {
@@ -43,6 +46,7 @@ int hs_prefetch_add(struct hs_image *img, const struct hs_stored *ranges, size_t
 	    .items = items,
 	    .count = count,
 	    .budget_bytes = budget_bytes,
+	    .instead = instead,
 	};
 
 	for (size_t n = 0; n < count; n++) {
@@ -149,7 +153,7 @@ static void run_prefetch_stats(struct errand *er)
 	    [REPLAY_BEHIND] = HS_PREFETCH_BEHIND,
 	};
 	struct prefetch_errand *p = container_of(er, struct prefetch_errand, er);
-	const struct replay *r = p->img->replay;
+	struct replay *r = p->img->replay;
 
 	*p->ret = (struct hs_prefetch_stats){.end = HS_PREFETCH_NONE};
 	if (r)
@@ -159,6 +163,9 @@ static void run_prefetch_stats(struct errand *er)
 		    .planned_bytes = r->planned_bytes,
 		    .fetched_bytes = r->fetched_bytes,
 		    .used_bytes = p->img->open ? replay_used_bytes(r, p->img->image) : 0,
+		    .planned_used_bytes =
+			p->img->open ? replay_planned_used_bytes(r, p->img->image) : 0,
+		    .landed_ranges = replay_landed(r),
 		    .failed_fetches = r->failed_fetches,
 		    .ranges = r->count,
 		    .late_ranges = r->late_ranges,

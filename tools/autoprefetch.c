@@ -49,6 +49,8 @@ static void replay(struct autoprefetch *a, struct hs_image *img, const struct pr
 {
 	_cleanup_free_ uint32_t *number = xmalloc_zero(l->blob_count + 1, sizeof(*number));
 	_cleanup_free_ struct hs_stored *ranges = xmalloc_zero(l->range_count + 1, sizeof(*ranges));
+	uint32_t *at_ms = xmalloc_zero(l->range_count + 1, sizeof(*at_ms));
+	struct hs_prefetch_stats after;
 	struct err e = {0};
 	uint64_t dropped = 0;
 	size_t count = 0;
@@ -58,21 +60,30 @@ static void replay(struct autoprefetch *a, struct hs_image *img, const struct pr
 	for (size_t n = 0; n < l->range_count; n++) {
 		const struct prefetch_range *r = &l->ranges[n];
 
-		if (number[r->blob] == UINT32_MAX)
+		if (number[r->blob] == UINT32_MAX) {
 			dropped += r->bytes;
-		else
-			ranges[count++] = (struct hs_stored){number[r->blob], r->off, r->bytes};
+			continue;
+		}
+		at_ms[count] = r->at_ms;
+		ranges[count++] = (struct hs_stored){number[r->blob], r->off, r->bytes};
 	}
 	pthread_mutex_lock(&a->lock);
 	a->dropped_bytes = dropped;
 	a->exact = l->origin != PREFETCH_PREDICTED;
+	a->at_ms = at_ms;
 	snprintf(a->origin, sizeof(a->origin), "%s", prefetch_origin_name(l->origin));
 	pthread_mutex_unlock(&a->lock);
-	if (hs_prefetch_add(img, ranges, count, common.prefetch_budget, &e)) {
+	if (hs_prefetch_add(img, ranges, count, l->origin != PREFETCH_PREDICTED,
+			    common.prefetch_budget, &e)) {
 		log_warn("prefetch list cannot be used error=%s", e.msg);
 		settle(a, LIST_BAD, e.msg);
 		return;
 	}
+	hs_prefetch_stats_get(img, &after);
+	pthread_mutex_lock(&a->lock);
+	a->range_count = count;
+	a->first_range = after.ranges > count ? after.ranges - count : 0;
+	pthread_mutex_unlock(&a->lock);
 	/* what a start was seen to read tells better what comes next than its neighbours do */
 	if (l->origin != PREFETCH_PREDICTED)
 		hs_set_read_around(a->engine, 0);
@@ -81,16 +92,55 @@ static void replay(struct autoprefetch *a, struct hs_image *img, const struct pr
 		 (unsigned long long)prefetch_list_bytes(l), (unsigned long long)dropped);
 }
 
+/* The list's files: for who warms pages. */
+static void files_found(void *arg, struct hs_image *img, struct hs_artifact *found,
+			const struct err *why)
+{
+	struct autoprefetch *a = arg;
+	struct err e = {0};
+
+	(void)img;
+	if (!found) {
+		log_info("no files of the prefetch list why=%s", why->msg);
+		return;
+	}
+	if (!a->files_path)
+		return;
+	if (text_write_file(a->files_path, found->bytes, found->len, 0600, &e)) {
+		log_warn("cannot keep the prefetch list's files error=%s", e.msg);
+		return;
+	}
+	pthread_mutex_lock(&a->lock);
+	a->files_here = true;
+	pthread_mutex_unlock(&a->lock);
+}
+
+/* A list in a file has both halves. */
+static void keep_files(struct autoprefetch *a)
+{
+	struct err e = {0};
+
+	if (!a->files_path || !a->file->touch_count)
+		return;
+	if (prefetch_list_save(a->file, a->files_path, &e))
+		log_warn("cannot keep the prefetch list's files error=%s", e.msg);
+	else
+		a->files_here = true;
+}
+
 static void blobs_known(void *arg, struct hs_image *img)
 {
 	struct autoprefetch *a = arg;
 
-	if (a->file)
+	if (a->file) {
 		replay(a, img, a->file);
-	else
+		keep_files(a);
+	} else {
 		(void)hs_prefetch_ends(img, true); /* need not wait for any list */
+	}
 }
 
+/* Whether the list of this digest has expired here; if not, whether it is to be audited. */
 static bool expired(struct autoprefetch *a, const struct hs_image *img, const char *digest)
 {
 	cJSON *starts;
@@ -100,6 +150,9 @@ static bool expired(struct autoprefetch *a, const struct hs_image *img, const ch
 		return false;
 	starts = history_load(a->cache_dir, hs_image_digest(img));
 	bad = history_expired(starts, digest);
+	pthread_mutex_lock(&a->lock);
+	a->audit = !bad && history_audit_due(starts, digest);
+	pthread_mutex_unlock(&a->lock);
 	cJSON_Delete(starts);
 	return bad;
 }
@@ -124,10 +177,12 @@ static void artifact_found(void *arg, struct hs_image *img, struct hs_artifact *
 	if (prefetch_list_parse(found->bytes, found->len, &list, &e)) {
 		log_warn("bad prefetch list digest=%s error=%s", found->digest, e.msg);
 		settle(a, LIST_BAD, e.msg);
+		(void)hs_prefetch_ends(img, false);
 	} else if (expired(a, img, found->digest)) {
 		log_warn("prefetch list not used: its last starts here used little of it digest=%s",
 			 found->digest);
 		settle(a, LIST_EXPIRED, NULL);
+		(void)hs_prefetch_ends(img, false);
 		prefetch_list_free(list);
 	} else {
 		replay(a, img, list);
@@ -155,11 +210,13 @@ bool autoprefetch_exact(struct autoprefetch *a)
 	return exact;
 }
 
-int autoprefetch_init(struct autoprefetch *a, const char *cache_dir, struct err *e)
+int autoprefetch_init(struct autoprefetch *a, const char *cache_dir, const char *files_path,
+		      struct err *e)
 {
 	*a = (struct autoprefetch){
 	    .options = {.arg = a, .blobs = blobs_known},
 	    .cache_dir = text_dup(cache_dir),
+	    .files_path = text_dup(files_path),
 	    .state = LIST_SOUGHT,
 	};
 	pthread_mutex_init(&a->lock, NULL);
@@ -176,6 +233,10 @@ int autoprefetch_init(struct autoprefetch *a, const char *cache_dir, struct err 
 	a->options.artifact_media = PREFETCH_RANGES_MEDIA;
 	a->options.artifact_max_bytes = PREFETCH_LIST_MAX_BYTES;
 	a->options.artifact = artifact_found;
+	if (common.warm_pages && a->files_path) {
+		a->options.more_media = PREFETCH_FILES_MEDIA;
+		a->options.more = files_found;
+	}
 	return 0;
 }
 
@@ -183,6 +244,8 @@ void autoprefetch_free(struct autoprefetch *a)
 {
 	prefetch_list_free(a->file);
 	free(a->cache_dir);
+	free(a->files_path);
+	free(a->at_ms);
 	pthread_mutex_destroy(&a->lock);
 }
 
@@ -198,7 +261,9 @@ static void add_share(cJSON *j, const char *key, uint64_t part, uint64_t whole)
 		cJSON_AddNumberToObject(j, key, (double)part / (double)whole);
 }
 
-static void add_counters(cJSON *j, const struct hs_prefetch_stats *p, const struct hs_stats *s)
+/* @tells: what was asked for was asked by the application and not by ourselves */
+static void add_counters(cJSON *j, const struct hs_prefetch_stats *p, const struct hs_stats *s,
+			 bool tells)
 {
 	static const char *const ends[] = {
 	    [HS_PREFETCH_NONE] = "none",	 [HS_PREFETCH_RUNNING] = "running",
@@ -218,13 +283,45 @@ static void add_counters(cJSON *j, const struct hs_prefetch_stats *p, const stru
 	add_bytes(j, "asked_bytes", s->asked_bytes);
 	add_bytes(j, "asked_local_bytes", s->asked_local_bytes);
 	add_share(j, "coverage", s->asked_local_bytes, s->asked_bytes);
-	add_share(j, "accuracy", p->used_bytes, p->fetched_bytes);
+	if (tells && p->fetched_bytes)
+		add_share(j, "accuracy", p->used_bytes, p->fetched_bytes);
+	else if (tells)
+		add_share(j, "accuracy", p->planned_used_bytes, p->planned_bytes);
+}
+
+/* Whether pages are, or will be, warmed from the list; under the lock. */
+static bool warms(const struct autoprefetch *a)
+{
+	return common.warm_pages && a->files_path && a->exact && !a->audit;
+}
+
+void autoprefetch_pages(struct autoprefetch *a, struct hs_image *img, cJSON *j)
+{
+	struct hs_prefetch_stats p;
+	uint64_t landed_ms = 0;
+	bool final;
+
+	hs_prefetch_stats_get(img, &p);
+	final = p.end != HS_PREFETCH_RUNNING;
+	pthread_mutex_lock(&a->lock);
+	if (p.landed_ranges >= a->first_range + a->range_count)
+		final = true;
+	else if (p.landed_ranges >= a->first_range)
+		landed_ms = a->at_ms[p.landed_ranges - a->first_range];
+	cJSON_AddBoolToObject(j, "wanted",
+			      a->state == LIST_SOUGHT || (a->state == LIST_USED && warms(a)));
+	cJSON_AddBoolToObject(j, "final", a->state == LIST_USED && final);
+	cJSON_AddNumberToObject(j, "landed_ms", (double)landed_ms);
+	if (a->files_here)
+		cJSON_AddStringToObject(j, "file", AUTOPREFETCH_FILES);
+	pthread_mutex_unlock(&a->lock);
 }
 
 cJSON *autoprefetch_json(struct autoprefetch *a, struct hs_image *img, struct hs_engine *eng)
 {
 	struct hs_prefetch_stats p;
 	struct hs_stats s;
+	bool warmed;
 	cJSON *j = cJSON_CreateObject();
 
 	hs_prefetch_stats_get(img, &p);
@@ -239,10 +336,12 @@ cJSON *autoprefetch_json(struct autoprefetch *a, struct hs_image *img, struct hs
 		cJSON_AddStringToObject(j, "why", a->why);
 	add_bytes(j, "found_ns", a->found_ns);
 	add_bytes(j, "dropped_bytes", a->dropped_bytes);
+	warmed = a->state == LIST_USED && warms(a) && a->files_here;
+	cJSON_AddBoolToObject(j, "warms_pages", warmed);
 	pthread_mutex_unlock(&a->lock);
 	add_bytes(j, "start_ns", p.start_ns);
 	add_bytes(j, "end_ns", p.end_ns);
-	add_counters(j, &p, &s);
+	add_counters(j, &p, &s, !warmed);
 	return j;
 }
 

@@ -19,6 +19,8 @@ static bool stats;
 static const char *report;
 
 static const struct option_def run_options[] = {
+    {"warm-pages", 0, OPTION_FLAG, NULL, &common.warm_pages,
+     "read the files of a recorded list into the page cache; =false leaves it", "true"},
     {"stats", 0, OPTION_FLAG, NULL, &stats, "say at the end what took how long", NULL},
     {"report", 0, OPTION_STRING, "FILE", &report,
      "write a JSON report of the start: phases, requests, waits, prefetch", NULL},

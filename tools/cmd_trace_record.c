@@ -366,6 +366,7 @@ static void fill_container_options(void)
 		if (strcmp(o->name, "read-ahead") != 0 && n < CONTAINER_OPTIONS - 1)
 			container_options[n++] = *o;
 	container_opts.read_ahead = 0;
+	common.warm_pages = false; /* its reads would be taken for the start's */
 }
 
 static int check_options(bool image)

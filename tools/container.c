@@ -18,6 +18,7 @@
 #include "clock.h"
 #include "err.h"
 #include "log.h"
+#include "pagewarm.h"
 #include "runfiles.h"
 #include "runtime.h"
 #include "state.h"
@@ -246,6 +247,8 @@ static int make_tree(struct container *u, const char *ref, struct err *e)
 	r = r ? r : make_directories(u, e);
 	u->looped_ns = clock_now_ns();
 	r = r ? r : attach_mount(&u->a, u->lower, 0, e);
+	if (!r)
+		u->warm_pid = pagewarm_start(u->a.rec, u->lower);
 	u->mounted_ns = clock_now_ns();
 	r = r ? r : mount_overlay(u, e);
 	u->overlaid_ns = clock_now_ns();
@@ -389,6 +392,7 @@ void container_tear_down(struct container *u)
 	_cleanup_free_ char *state = u->state ? text_dup(u->state) : NULL;
 	struct err e = {0};
 
+	pagewarm_end(u->warm_pid);
 	if (u->a.rec)
 		runtime_delete(u->a.rec);
 	if (u->overlaid)

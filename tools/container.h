@@ -61,7 +61,8 @@ struct container {
 	char *lower, *rootfs, *state; /* paths */
 	const char *netns;	      /* as in struct run_spec */
 	bool overlaid;
-	int code; /* exit code, once it ran */
+	pid_t warm_pid; /* see pagewarm.h; 0: none */
+	int code;	/* exit code, once it ran */
 	const struct container_hooks *hooks;
 
 	/* when each step was done; clock_now_ns(); 0: not reached */

@@ -3,7 +3,8 @@
  * control.h - how commands talk to a server process
  *
  * A Unix stream socket RUN-DIR/ID/control.sock. The client sends one JSON object in one line,
- * {"op":"status"}, {"op":"report"} or {"op":"stop"}, and gets one line back, with "error" in it
+ * {"op":"status"}, {"op":"report"}, {"op":"pages"} or
+ * {"op":"stop"}, and gets one line back, with "error" in it
  * when it was refused; then the server closes. Only root and the server's own user are answered.
  * Both sides give up after a while, so that neither can be made to hang by the other.
  */

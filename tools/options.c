@@ -28,6 +28,7 @@ struct common_options common = {
     .log_level = LOG_LEVEL_WARN,
     .prefetch = "auto",
     .read_around = 1ull << 20,
+    .warm_pages = true,
 };
 
 static bool help_wanted; /* target of --help */

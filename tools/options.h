@@ -97,6 +97,7 @@ struct common_options {
 	const char *state_dir, *run_dir;
 	const char *prefetch; /* "auto", "off", or a file */
 	uint64_t prefetch_budget, read_around;
+	bool warm_pages;
 	unsigned int log_level; /* enum log_level */
 	bool json;
 };

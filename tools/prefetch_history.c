@@ -13,6 +13,7 @@
 #define HISTORY_MAX_BYTES (1u << 20)
 #define EXPIRED_STARTS	  3
 #define EXPIRED_SHARE	  (1.0 / 3)
+#define AUDIT_STARTS	  10
 
 static char *history_path(const char *cache_dir, const char *image_digest)
 {
@@ -43,6 +44,15 @@ static double number(const cJSON *j, const char *key)
 	return cJSON_IsNumber(v) ? v->valuedouble : 0;
 }
 
+/* Whether @s used @list_digest and knows how much of it was asked for. */
+static bool tells(const cJSON *s, const char *list_digest)
+{
+	const char *list = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(s, "list"));
+
+	return list && !strcmp(list, list_digest) &&
+	       cJSON_GetObjectItemCaseSensitive(s, "accuracy");
+}
+
 bool history_expired(const cJSON *starts, const char *list_digest)
 {
 	unsigned int useless = 0;
@@ -50,15 +60,31 @@ bool history_expired(const cJSON *starts, const char *list_digest)
 
 	cJSON_ArrayForEach(s, starts)
 	{
-		const char *list =
-		    cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(s, "list"));
-		double fetched = number(s, "fetched_bytes");
-
-		if (!list || strcmp(list, list_digest) != 0 || fetched <= 0)
-			continue;
-		useless = number(s, "used_bytes") < EXPIRED_SHARE * fetched ? useless + 1 : 0;
+		if (tells(s, list_digest))
+			useless = number(s, "accuracy") < EXPIRED_SHARE ? useless + 1 : 0;
 	}
 	return useless >= EXPIRED_STARTS;
+}
+
+bool history_audit_due(const cJSON *starts, const char *list_digest)
+{
+	unsigned int silent = 0; /* starts with this list since one told */
+	bool told = false;
+	const cJSON *s;
+
+	cJSON_ArrayForEach(s, starts)
+	{
+		const char *list =
+		    cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(s, "list"));
+
+		if (tells(s, list_digest)) {
+			told = true;
+			silent = 0;
+		} else if (list && !strcmp(list, list_digest)) {
+			silent++;
+		}
+	}
+	return told ? silent >= AUDIT_STARTS : silent > 0;
 }
 
 void history_add(const char *cache_dir, const char *image_digest, cJSON *start)

@@ -3,9 +3,9 @@
  * prefetch_history.h - what prefetch lists were worth on this node, kept beside the cache
  *
  * CACHE-DIR/prefetch/HEX.json, HEX being the image's digest: the last starts, each with the list it
- * used and what came of it. A list whose last three starts used less than a third of what it
- * fetched has expired on this node, until another list takes its place. Best effort: what cannot
- * be read or written counts as no history.
+ * used and what came of it. A list of whose last three starts that could tell each used less than a
+ * third of it has expired on this node, until another list takes its place. Best effort: what
+ * cannot be read or written counts as no history.
  */
 #ifndef HS_TOOLS_PREFETCH_HISTORY_H
 #define HS_TOOLS_PREFETCH_HISTORY_H
@@ -19,6 +19,8 @@
 cJSON *history_load(const char *cache_dir, const char *image_digest);
 /* history_expired - whether @list_digest proved useless in @starts */
 bool history_expired(const cJSON *starts, const char *list_digest);
+/* history_audit_due - whether no recent start with @list_digest told its accuracy */
+bool history_audit_due(const cJSON *starts, const char *list_digest);
 /* history_add - append @start (taken over), drop the oldest, write */
 void history_add(const char *cache_dir, const char *image_digest, cJSON *start);
 

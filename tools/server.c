@@ -230,6 +230,8 @@ static cJSON *answer(void *arg, const char *op)
 		log_info("told to stop");
 		hs_device_stop(s->device);
 		cJSON_AddTrueToObject(j, "ok");
+	} else if (!strcmp(op, "pages")) {
+		autoprefetch_pages(&s->prefetch, s->image, j);
 	} else if (!strcmp(op, "status") || !strcmp(op, "report")) {
 		add_number(j, "pid", (uint64_t)getpid());
 		cJSON_AddStringToObject(j, "image", s->image_name);
@@ -352,13 +354,15 @@ static cJSON *ready_json(struct serving *s)
 static int set_up(struct serving *s, struct err *e)
 {
 	_cleanup_free_ char *dev = record_file(s->rec, "dev");
+	_cleanup_free_ char *files = record_file(s->rec, AUTOPREFETCH_FILES);
 	struct hs_options options;
 	int r;
 
 	common_engine(&options);
 	options.timeline = true;
 	options.read_around_bytes = common.read_around;
-	r = autoprefetch_init(&s->prefetch, options.cache_dir, e);
+	r = autoprefetch_init(&s->prefetch, options.cache_dir,
+			      strcmp(s->rec->kind, "run") ? NULL : files, e);
 	r = r ? r : hs_engine_new(&options, &s->engine, e);
 	s->prefetch.engine = s->engine;
 	if (!r)

@@ -45,18 +45,18 @@ struct flight *flight_next(const struct blob *b, struct range r)
 
 #define AROUND_FLIGHTS 8u
 
-/* @f is on its way and somebody waits for it; counted until it has landed or failed. */
+/* A flight that was begun for somebody who waits; counted until it has landed or failed. */
 static void count_demand(struct flight *f)
 {
-	if (!f->demanded)
-		f->path->demand_flights++;
-	f->demanded = true;
+	f->demanded = f->counted = true;
+	f->path->demand_flights++;
 }
 
 static void uncount_demand(struct flight *f)
 {
-	if (f->demanded)
+	if (f->counted)
 		f->path->demand_flights--;
+	f->counted = false;
 }
 
 static void wake_waiters(struct flight *f)
@@ -250,7 +250,7 @@ static void join(struct path *p, struct blob *b, struct range want, enum prio pr
 		p->stats.joined_fetches++;
 		if (prio <= f->fetch.prio || f->state > FLIGHT_FETCHING)
 			continue;
-		count_demand(f);
+		f->demanded = true;
 		if (f->in_source)
 			source_raise(b->source, &f->fetch);
 		else

@@ -38,6 +38,7 @@ struct flight {
 	bool stale;	  /* LANDED, but its bytes proved corrupt: joins nobody, leaves no trace */
 	bool in_source;	  /* @fetch has not been given back */
 	bool demanded;	  /* somebody waited for it */
+	bool counted;	  /* in path->demand_flights: begun for somebody */
 	bool around;	  /* started because of what precedes it */
 	unsigned int users; /* pieces that hold it */
 	void *buf;

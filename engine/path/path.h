@@ -59,7 +59,7 @@ struct path {
 	unsigned int busy_requests;
 	unsigned int busy_flights;
 	unsigned int around_flights; /* begun because of what precedes them */
-	unsigned int demand_flights; /* on their way, and somebody waits */
+	unsigned int demand_flights; /* on their way, begun for somebody who waits */
 	struct timeline *timeline;   /* or NULL; set before anything is read */
 	bool stopping;		     /* everything that waits fails with -ECANCELED */
 	void *inline_ctx;	     /* decoder contexts of the loop thread */

@@ -73,6 +73,21 @@ void replay_add(struct replay *r, const struct replay_item *items, size_t count)
 	task_wake(&r->task);
 }
 
+void replay_drop_rest(struct replay *r)
+{
+	if (r->next >= r->count)
+		return;
+	r->planned_bytes -= r->left_bytes;
+	r->left_bytes = 0;
+	/* what was begun of the item stays, as an item of that length */
+	r->items[r->next].range.len -= r->rest.len;
+	r->count = r->items[r->next].range.len ? r->next + 1 : r->next;
+	r->next = r->count;
+	r->rest = range_of(0, 0);
+	if (r->end == REPLAY_RUNNING)
+		r->end = REPLAY_COMPLETE;
+}
+
 void replay_stop(struct replay *r)
 {
 	if (r->end == REPLAY_RUNNING)
@@ -101,11 +116,11 @@ static uint64_t window_bytes(const struct replay *r)
 	for (unsigned int n = 0; n < REPLAY_RATES; n++)
 		best = r->rates[n] > best ? r->rates[n] : best;
 	window = 2 * best * (double)r->shortest_ns;
-	/* One answer tells too little: the first of a cold connection is slow. */
-	if (r->rate_at < REPLAY_RATES && window < REPLAY_WINDOW_FIRST)
-		window = REPLAY_WINDOW_FIRST;
+	/* The first answers tell too little, coming over new connections: grow with what comes. */
+	if (r->rate_at < REPLAY_RATES && window < REPLAY_WINDOW_FIRST + r->delivered_bytes)
+		window = REPLAY_WINDOW_FIRST + (double)r->delivered_bytes;
 	if (r->path->demand_flights)
-		window /= 4;
+		window /= 2;
 	if (window < REPLAY_WINDOW_MIN)
 		window = REPLAY_WINDOW_MIN;
 	if (window > REPLAY_WINDOW_MAX)
@@ -154,7 +169,7 @@ static uint64_t piece_bytes(const struct replay *r)
 {
 	uint64_t bytes = round_up(r->left_bytes / REPLAY_LANES + 1, CACHE_UNIT_BYTES);
 
-	return max_u64(bytes, REPLAY_PIECE_MIN);
+	return min_u64(max_u64(bytes, REPLAY_PIECE_MIN), REPLAY_PIECE_MAX);
 }
 
 /* Start the next flight. Returns false when there is nothing more to start now. */
@@ -247,15 +262,33 @@ static const struct stream *stream_of(const struct image *i, const struct blob *
 	return NULL;
 }
 
-uint64_t replay_used_bytes(const struct replay *r, const struct image *i)
+static uint64_t used_bytes(const struct replay_item *items, size_t count, const struct image *i)
 {
 	uint64_t sum = 0;
 
-	for (size_t n = 0; n < r->brought_count; n++) {
-		const struct stream *s = stream_of(i, r->brought[n].blob);
+	for (size_t n = 0; n < count; n++) {
+		const struct stream *s = stream_of(i, items[n].blob);
 
 		if (s)
-			sum += usage_bytes(s->usage, s, r->brought[n].range);
+			sum += usage_bytes(s->usage, s, items[n].range);
 	}
 	return sum;
+}
+
+uint64_t replay_used_bytes(const struct replay *r, const struct image *i)
+{
+	return used_bytes(r->brought, r->brought_count, i);
+}
+
+uint64_t replay_planned_used_bytes(const struct replay *r, const struct image *i)
+{
+	return used_bytes(r->items, r->count, i);
+}
+
+size_t replay_landed(struct replay *r)
+{
+	while (r->landed < r->count &&
+	       cache_has(r->items[r->landed].blob->cache, r->items[r->landed].range))
+		r->landed++;
+	return r->landed;
 }

@@ -5,8 +5,9 @@
  * One replay belongs to one image. Ranges are appended; a task on the loop starts flights for what
  * is neither cached nor on its way, at prefetch priority, as long as its window has room:
  *
- *	window = twice what fits into the line (highest delivery rate x shortest answer),
- *	         a quarter of it while a demand read waits for the network
+ *	window = twice what fits into the line (highest delivery rate x shortest answer), half of it
+ *	         while a read waits for bytes that no replay was bringing; at first, while little is
+ *	         known of the line, what has been delivered and REPLAY_WINDOW_FIRST
  *
  * so that the line is kept full and a demand read never stands behind more than that. Demand joins
  * its flights and raises them. Nothing is decoded. It ends when the ranges do, when the budget is
@@ -39,8 +40,9 @@ struct path;
 #define REPLAY_WINDOW_MAX    (32u << 20)
 #define REPLAY_LANES	     8		  /* what is left is cut into so many pieces at least ... */
 #define REPLAY_PIECE_MIN     (128u << 10) /* ... unless they were smaller than this */
-#define REPLAY_RATES	     16		  /* delivery rates that are remembered */
-#define REPLAY_BEHIND_RANGES 64		  /* of so many ranges in a row ... */
+#define REPLAY_PIECE_MAX     (512u << 10)
+#define REPLAY_RATES	     16 /* delivery rates that are remembered */
+#define REPLAY_BEHIND_RANGES 64 /* of so many ranges in a row ... */
 #define REPLAY_BEHIND_LATE   48 /* ... so many had been asked for already: it is of no use */
 
 /* Stored bytes of a remote blob: wanted, or brought. */
@@ -72,6 +74,7 @@ struct replay {
 	size_t count;
 	size_t next;	     /* first item that is not finished ... */
 	struct range rest;   /* ... and what is left of it */
+	size_t landed;	     /* items before this one are here; see replay_landed() */
 	uint64_t left_bytes; /* of all items from there on */
 	bool late;	     /* part of that item had been asked for already */
 	enum replay_end end;
@@ -107,10 +110,20 @@ void replay_free(struct replay *r); /* NULL is fine */
 /* replay_add - more ranges, behind those that are there; those of local blobs are left out */
 void replay_add(struct replay *r, const struct replay_item *items, size_t count);
 
+/* replay_drop_rest - forget what has not been begun: something better is about to be added */
+void replay_drop_rest(struct replay *r);
+
 /* replay_stop - start nothing more; what is in flight may land */
 void replay_stop(struct replay *r);
 
-/* replay_used_bytes - of what it brought, bytes in blocks of @i that somebody asked for */
+/* replay_landed - the first so many items are here completely */
+size_t replay_landed(struct replay *r);
+
+/*
+ * replay_used_bytes - of what it brought, bytes in blocks of @i that somebody asked for
+ * replay_planned_used_bytes - the same of all its items
+ */
 uint64_t replay_used_bytes(const struct replay *r, const struct image *i);
+uint64_t replay_planned_used_bytes(const struct replay *r, const struct image *i);
 
 #endif
