@@ -27,7 +27,7 @@ static const struct option_def mount_options[] = {
     {"read-ahead", 0, OPTION_SIZE, "SIZE", &read_ahead,
      "read ahead of the loop device; less starts sooner on a slow link, more reads "
      "whole files faster",
-     "128K"},
+     "none while a recorded list is replayed, else 128K"},
     {"suid", 0, OPTION_FLAG, NULL, &allow_suid, "honour set-user-id bits and file capabilities",
      NULL},
     {"dev", 0, OPTION_FLAG, NULL, &allow_dev, "let device nodes be opened", NULL},
