@@ -185,6 +185,23 @@ def measure_image(starter, image, options, conditions):
             image["ideal_runs"].append(ideal_fetch(starter.bed, starter.names["classic"], image["ideal_bytes"]))
 
 
+def audit(starter, image):
+    """
+    Coverage and accuracy of exact lists: of a start of its own in which pages are not warmed, since what
+    warms them asks for all of the list.
+    """
+    image["audits"] = {}
+    for variant in ("prefetch", "laid-out"):
+        if variant not in image["usable"] or not starter.tools.has("run", "--warm-pages"):
+            continue
+        try:
+            for start in starter.lazy(variant, ["--warm-pages=false", "--report=REPORT"], False):
+                image["audits"][variant] = start
+                say("%s, audit: %-14s ready after %.3f s" % (image["name"], variant, start["ready_s"]))
+        except Failure as e:
+            say("%s, audit: %s FAILED: %s" % (image["name"], variant, e))
+
+
 def ideal_bytes(image):
     known = startup_report.KNOWN.get(image["name"])
     return image.get("list_bytes") or (known["touched_bytes"] if known else None)
@@ -216,6 +233,7 @@ def measure(options, bed):
     conditions["load_begin"] = load_average()
     for starter, image in zip(starters, options["image"]):
         measure_image(starter, image, options, conditions)
+        audit(starter, image)
         if image["ideal_runs"]:
             image["ideal"] = {k: startup_report.spread(r[k] for r in image["ideal_runs"])
                               for k in ("cold_s", "cold_8_s", "used_s", "warm_s")}

@@ -113,6 +113,8 @@ def summarize(image, rate, rtt):
     for v in order:
         good = [s for s in rows[v] if "ready_s" in s]
         told = [coverage_of(s) for s in good]
+        if v in image.get("audits", {}):
+            told = [coverage_of(image["audits"][v])]
         summary.append({
             "variant": v, "failed": len(rows[v]) - len(good),
             "ready_s": spread(s["ready_s"] for s in good),
@@ -178,7 +180,7 @@ def listless(image):
     found = {}
     for s in image["starts"]:
         state = dig(s, "status", "prefetch", "state")
-        if s["variant"] in ("static", "prefetch", "laid-out") and state in ("none", "off", "failed"):
+        if s["variant"] in ("static", "prefetch", "laid-out") and state in ("none", "off", "bad", "expired", "sought"):
             found[s["variant"]] = dig(s, "status", "prefetch", "why") or state
     return found
 
@@ -205,6 +207,9 @@ def notes(image):
                          show(i["warm_s"])))
     for variant, why in listless(image).items():
         lines.append("%s replayed no list: %s" % (variant, why))
+    if image.get("audits"):
+        lines.append("coverage and accuracy of %s: of a start of its own, in which pages were not warmed" %
+                     " and ".join(sorted(image["audits"])))
     if image["better_pull"]:
         lines.append("\"classic\" in the ratios is %s, the quicker of the pulls measured" % image["better_pull"])
     return lines

@@ -195,7 +195,7 @@ void hs_set_read_around(struct hs_engine *eng, uint64_t bytes);
  * @laid_out: only if file data of some layer was laid out for a start: metadata, and that data;
  * else file system metadata of all layers. Returns how many layers were laid out, or all.
  */
-size_t hs_prefetch_ends(struct hs_image *img, bool laid_out);
+size_t hs_prefetch_ends(struct hs_image *img, bool laid_out, uint64_t budget_bytes);
 void hs_prefetch_stop(struct hs_image *img); /* nothing more is started */
 
 enum hs_prefetch_end {

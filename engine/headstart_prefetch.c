@@ -78,11 +78,11 @@ static struct replay_item end_part(struct blob *b, uint64_t from, uint64_t to)
 	return (struct replay_item){b, range_of(b->bytes - from, from > to ? from - to : 0)};
 }
 
-size_t hs_prefetch_ends(struct hs_image *img, bool laid_out)
+size_t hs_prefetch_ends(struct hs_image *img, bool laid_out, uint64_t budget_bytes)
 {
 	const struct resolved *r = &img->resolved;
 	_cleanup_free_ struct replay_item *items = xmalloc_zero(2 * r->count + 1, sizeof(*items));
-	struct add_errand a = {.img = img, .items = items};
+	struct add_errand a = {.img = img, .items = items, .budget_bytes = budget_bytes};
 	size_t layers = 0;
 
 	/* opening reads the very last bytes itself, and mounting reads metadata first */

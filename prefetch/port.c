@@ -211,7 +211,8 @@ int prefetch_port(const struct prefetch_list *old, struct hs_image *img, struct 
 		return err_set(e, -EINVAL,
 			       "the list does not tell files: its half of files is missing");
 	l = p.l = xmalloc_zero(1, sizeof(*l));
-	l->origin = PREFETCH_PORTED;
+	/* a prediction stays one */
+	l->origin = old->origin == PREFETCH_PREDICTED ? PREFETCH_PREDICTED : PREFETCH_PORTED;
 	l->image = text_dup(name);
 	strcpy(l->image_digest, hs_image_digest(img));
 	l->created_s = (uint64_t)time(NULL);

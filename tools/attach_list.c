@@ -82,7 +82,8 @@ static int carry(struct hs_engine *eng, const struct hs_image *img, struct image
 		return rc;
 	if (!same) {
 		drop_device_touches(l);
-		l->origin = PREFETCH_PORTED;
+		if (l->origin != PREFETCH_PREDICTED)
+			l->origin = PREFETCH_PORTED;
 	}
 	plan_options_default(&o);
 	rc = prefetch_list_plan(l, img, fs, !same, &o, &d, e);
@@ -128,6 +129,23 @@ static int push(struct hs_engine *eng, const struct hs_image *img, const char *i
 	return list_push(eng, image, l, &about->shipped, e);
 }
 
+/* Whether a list that somebody made of a recording, or put there himself, is beside @image. */
+static bool has_better_list(struct hs_engine *eng, const char *image)
+{
+	struct hs_artifact a;
+	struct prefetch_list *l = NULL;
+	bool better = false;
+
+	if (hs_artifact_get(eng, image, PREFETCH_LIST_TYPE, PREFETCH_RANGES_MEDIA,
+			    PREFETCH_LIST_MAX_BYTES, &a, NULL))
+		return false;
+	if (!prefetch_list_parse(a.bytes, a.len, &l, NULL))
+		better = l->origin != PREFETCH_PREDICTED;
+	prefetch_list_free(l);
+	hs_artifact_done(&a);
+	return better;
+}
+
 int attach_list(struct hs_engine *eng, const char *image, const char *name,
 		const struct list_source *source, struct attached_list *ret, struct err *e)
 {
@@ -136,6 +154,8 @@ int attach_list(struct hs_engine *eng, const char *image, const char *name,
 	int rc = hs_image_open(eng, image, &img, e);
 
 	memset(ret, 0, sizeof(*ret));
+	if (!rc && !source->by && has_better_list(eng, image))
+		rc = err_set(e, -EEXIST, "a better list than a predicted one is there");
 	if (!rc)
 		rc = make(eng, img, source, ret, &l, e);
 	if (!rc)

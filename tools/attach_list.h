@@ -26,7 +26,8 @@ struct attached_list {
 
 /*
  * attach_list - @image: by digest; @name: what the list calls it
- * Returns 0 or an error of reading the image, planning or pushing.
+ * A predicted list takes the place of a predicted one only.
+ * Returns 0, -EEXIST there is a better one, or an error of reading the image, planning or pushing.
  */
 int attach_list(struct hs_engine *eng, const char *image, const char *name,
 		const struct list_source *source, struct attached_list *ret, struct err *e);

@@ -44,6 +44,13 @@ static uint32_t blob_number(const struct hs_image *img, const struct prefetch_bl
 	return UINT32_MAX;
 }
 
+/* Whether a list was made of what a start was seen to read. An imported one may name whole files.
+ */
+static bool is_exact(const struct prefetch_list *l)
+{
+	return l->origin == PREFETCH_RECORDED || l->origin == PREFETCH_PORTED;
+}
+
 /* Blobs and list are known: begin. */
 static void replay(struct autoprefetch *a, struct hs_image *img, const struct prefetch_list *l)
 {
@@ -68,12 +75,11 @@ static void replay(struct autoprefetch *a, struct hs_image *img, const struct pr
 	}
 	pthread_mutex_lock(&a->lock);
 	a->dropped_bytes = dropped;
-	a->exact = l->origin != PREFETCH_PREDICTED;
+	a->exact = is_exact(l);
 	a->at_ms = at_ms;
 	snprintf(a->origin, sizeof(a->origin), "%s", prefetch_origin_name(l->origin));
 	pthread_mutex_unlock(&a->lock);
-	if (hs_prefetch_add(img, ranges, count, l->origin != PREFETCH_PREDICTED,
-			    common.prefetch_budget, &first, &e)) {
+	if (hs_prefetch_add(img, ranges, count, is_exact(l), common.prefetch_budget, &first, &e)) {
 		log_warn("prefetch list cannot be used error=%s", e.msg);
 		settle(a, LIST_BAD, e.msg);
 		return;
@@ -83,7 +89,7 @@ static void replay(struct autoprefetch *a, struct hs_image *img, const struct pr
 	a->first_range = first;
 	pthread_mutex_unlock(&a->lock);
 	/* what a start was seen to read tells better what comes next than its neighbours do */
-	if (l->origin != PREFETCH_PREDICTED)
+	if (is_exact(l))
 		hs_set_read_around(a->engine, 0);
 	settle(a, LIST_USED, NULL);
 	log_info("prefetch begins ranges=%zu bytes=%llu dropped=%llu", count,
@@ -137,7 +143,8 @@ static void blobs_known(void *arg, struct hs_image *img)
 		replay(a, img, a->file);
 		keep_files(a);
 	} else {
-		(void)hs_prefetch_ends(img, true); /* need not wait for any list */
+		(void)hs_prefetch_ends(img, true,
+				       common.prefetch_budget); /* need not wait for any list */
 	}
 }
 
@@ -169,7 +176,7 @@ static void artifact_found(void *arg, struct hs_image *img, struct hs_artifact *
 		settle(a, LIST_NONE, why->msg);
 		log_info("no prefetch list why=%s", why->msg);
 		/* what every start reads, whatever it does */
-		(void)hs_prefetch_ends(img, false);
+		(void)hs_prefetch_ends(img, false, common.prefetch_budget);
 		return;
 	}
 	pthread_mutex_lock(&a->lock);
@@ -178,12 +185,12 @@ static void artifact_found(void *arg, struct hs_image *img, struct hs_artifact *
 	if (prefetch_list_parse(found->bytes, found->len, &list, &e)) {
 		log_warn("bad prefetch list digest=%s error=%s", found->digest, e.msg);
 		settle(a, LIST_BAD, e.msg);
-		(void)hs_prefetch_ends(img, false);
+		(void)hs_prefetch_ends(img, false, common.prefetch_budget);
 	} else if (expired(a, img, found->digest)) {
 		log_warn("prefetch list not used: its last starts here used little of it digest=%s",
 			 found->digest);
 		settle(a, LIST_EXPIRED, NULL);
-		(void)hs_prefetch_ends(img, false);
+		(void)hs_prefetch_ends(img, false, common.prefetch_budget);
 		prefetch_list_free(list);
 	} else {
 		replay(a, img, list);

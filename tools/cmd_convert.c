@@ -320,9 +320,10 @@ static void attach(const struct convert_options *o, const struct convert_result 
 		if (!rc)
 			rc = attach_one(engine, o, r->images[i].digest, by, &ret[i], &e);
 		if (rc)
-			log_warn("no prefetch list was put beside the new image digest=%s "
-				 "error=\"%s\"",
-				 r->images[i].digest, e.msg);
+			log_write(rc == -EEXIST ? LOG_LEVEL_INFO : LOG_LEVEL_WARN,
+				  "no prefetch list was put beside the new image digest=%s "
+				  "error=\"%s\"",
+				  r->images[i].digest, e.msg);
 		rc = engine ? 0 : rc;
 	}
 	hs_engine_free(engine);

@@ -85,7 +85,7 @@ bool history_audit_due(const cJSON *starts, const char *list_digest)
 			silent++;
 		}
 	}
-	return bad || (told ? silent >= AUDIT_STARTS : silent > 0);
+	return bad || (silent >= (told ? AUDIT_STARTS : 2));
 }
 
 void history_add(const char *cache_dir, const char *image_digest, cJSON *start)

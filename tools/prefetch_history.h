@@ -21,7 +21,7 @@ cJSON *history_load(const char *cache_dir, const char *image_digest);
 bool history_expired(const cJSON *starts, const char *list_digest);
 /*
  * history_audit_due - whether the next start with @list_digest should tell its accuracy
- * After the first start, then every eleventh; and every one after a bad one, until the list has
+ * The third start, then every eleventh; and every one after a bad one, until the list has
  * expired or proved good.
  */
 bool history_audit_due(const cJSON *starts, const char *list_digest);

@@ -125,6 +125,7 @@ int report_write(const char *path, const struct container *u, const cJSON *serve
 	add_events(j, "requests", server, origin, true);
 	add_events(j, "stalls", server, origin, false);
 	add_server(j, server, origin);
+	cJSON_AddNumberToObject(j, "dropped", number(server, "dropped"));
 	text = cJSON_PrintUnformatted(j);
 	cJSON_Delete(j);
 	if (!text)
