@@ -363,6 +363,28 @@ static void test_musl(void **state)
 	close_world(&w);
 }
 
+/* Scripts that are their first line, with and without its end. */
+static void test_one_line(void **state)
+{
+	static const char config[] =
+	    "{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{\"Entrypoint\":[\"/one\"],"
+	    "\"Cmd\":[\"/app\"]},\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[]}}";
+	static const char *const in[] = {"/one", "/bin/sh", "/app", NULL};
+	static const char *const scripts[] = {"#!/bin/sh", "#!/bin/sh\n", "#!/bin/sh -e", "#!"};
+	struct world w;
+
+	(void)state;
+	for (size_t n = 0; n < sizeof(scripts) / sizeof(scripts[0]); n++) {
+		put_system();
+		put_elf("/app", (struct elf_make){0});
+		put_text("/one", scripts[n]);
+		open_world(&w, config, NULL);
+		if (n < 3)
+			wants(&w, in);
+		close_world(&w);
+	}
+}
+
 /* Budgets, and images that name nothing that is there. */
 static void test_limits(void **state)
 {
@@ -441,9 +463,9 @@ static int remove_dir(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_script), cmocka_unit_test(test_python),
-	    cmocka_unit_test(test_node),   cmocka_unit_test(test_musl),
-	    cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_script),   cmocka_unit_test(test_python),
+	    cmocka_unit_test(test_node),     cmocka_unit_test(test_musl),
+	    cmocka_unit_test(test_one_line), cmocka_unit_test(test_limits),
 	};
 
 	if (system("command -v mke2fs >/dev/null") != 0) {
