@@ -423,6 +423,18 @@ static void test_limits(void **state)
 	assert_int_equal(d.missing_files, 1);
 	assert_true(d.lost_touches >= 1);
 	device_touches_done(&d);
+
+	/* what no device has */
+	w.l->touch_count = 1;
+	w.l->touches[0] = (struct prefetch_touch){PREFETCH_NO_FILE, 0, 4096, UINT64_C(1) << 63};
+	assert_int_equal(device_touches_add(&d, w.l, w.fs, 0, true, &e), 0);
+	assert_int_equal(d.bytes, imagefs_device_bytes(w.fs) - 4096);
+	assert_int_equal(d.lost_touches, 0);
+	w.l->touches[0].off = UINT64_C(1) << 62;
+	assert_int_equal(device_touches_add(&d, w.l, w.fs, 0, true, &e), 0);
+	assert_int_equal(d.count, 1);
+	assert_int_equal(d.lost_touches, 1);
+	device_touches_done(&d);
 	close_world(&w);
 
 	/* too much metadata: that of the list's files only */
