@@ -103,10 +103,18 @@ static int take_stored(void *arg, uint32_t blob, uint64_t off, uint64_t bytes)
 
 static int map_range(struct planner *p, uint64_t off, uint64_t bytes)
 {
-	while (bytes) {
-		uint64_t step = min_u64(bytes, STEP_BYTES - off % STEP_BYTES);
-		int r = p->map->stored(p->map->arg, off, step, take_stored, p);
+	const struct plan_map *map = p->map;
 
+	while (bytes) {
+		uint64_t skip = map->next ? map->next(map->arg, off) - off : 0, step;
+		int r;
+
+		if (skip >= bytes)
+			break;
+		off += skip;
+		bytes -= skip;
+		step = min_u64(bytes, STEP_BYTES - off % STEP_BYTES);
+		r = map->stored(map->arg, off, step, take_stored, p);
 		if (r)
 			return r;
 		off += step;

@@ -27,6 +27,11 @@ typedef int plan_stored_fn(void *arg, uint32_t blob, uint64_t off, uint64_t byte
 struct plan_map {
 	int (*stored)(void *arg, uint64_t dev_off, uint64_t bytes, plan_stored_fn *fn,
 		      void *fn_arg);
+	/*
+	 * The first byte from @dev_off on behind which something may be stored; UINT64_MAX: none.
+	 * NULL: behind any. A touch may claim 2^63 bytes, of which nearly all are no device's.
+	 */
+	uint64_t (*next)(void *arg, uint64_t dev_off);
 	void *arg;
 };
 

@@ -161,6 +161,7 @@ static bool script(struct predict *p, struct known *k, char *const *args, unsign
 {
 	_cleanup_free_ char *text = predict_load(p, k, SCRIPT_BYTES, NULL);
 	char *interp, *arg, *end, **all;
+	const char *rest;
 	struct known *i;
 	size_t count = 0;
 
@@ -172,6 +173,8 @@ static bool script(struct predict *p, struct known *k, char *const *args, unsign
 	interp = text + 2 + strspn(text + 2, " \t");
 	if (interp >= end)
 		return true;
+	/* a script may be its first line only, without an end of that */
+	rest = *end ? end + 1 : end;
 	*end = 0;
 	arg = interp + strcspn(interp, " \t\r");
 	if (*arg)
@@ -200,7 +203,7 @@ static bool script(struct predict *p, struct known *k, char *const *args, unsign
 	if (i)
 		predict_program(p, i, all, depth + 1);
 	if (i && is_shell(base_name(i)))
-		predict_words(p, end + 1, depth);
+		predict_words(p, rest, depth);
 	free(all);
 	/* entrypoint scripts end with exec "$@" */
 	run_args(p, args, depth);

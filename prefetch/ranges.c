@@ -8,6 +8,7 @@
 #include "headstart.h"
 #include "imagefs.h"
 #include "prefetch_list.h"
+#include "range.h"
 #include "text.h"
 
 #include <errno.h>
@@ -115,6 +116,7 @@ int device_touches_add(struct device_touches *d, const struct prefetch_list *l, 
 		       uint32_t run, bool metadata, struct err *e)
 {
 	_cleanup_free_ struct known *known = xmalloc_zero(l->file_count + 1, sizeof(*known));
+	struct range device = range_of(0, imagefs_device_bytes(fs));
 	struct adding a = {.d = d, .proto.run = run, .e = e};
 
 	for (size_t n = 0; n < l->touch_count; n++) {
@@ -124,9 +126,13 @@ int device_touches_add(struct device_touches *d, const struct prefetch_list *l, 
 
 		a.proto.at_ns = t->at_ms * NS_PER_MS;
 		if (t->file == PREFETCH_NO_FILE) {
-			rc = add_range(&a, t->off, t->bytes);
+			struct range r = range_clip(range_of(t->off, t->bytes), device);
+
+			/* a list may name what no device has, or this one has not */
+			rc = r.len ? add_range(&a, r.off, r.len) : 0;
 			if (rc < 0)
 				return rc;
+			d->lost_touches += r.len == 0;
 			continue;
 		}
 		if (t->file >= l->file_count)
@@ -188,6 +194,7 @@ int prefetch_list_blobs(struct prefetch_list *l, const struct hs_image *img, uin
 /* From the numbers of the image to those of the list. */
 struct mapping {
 	const struct hs_image *img;
+	size_t mappings; /* of its merged map */
 	const uint32_t *number;
 	plan_stored_fn *fn;
 	void *fn_arg;
@@ -236,6 +243,43 @@ static int stored(void *arg, uint64_t dev_off, uint64_t bytes, plan_stored_fn *f
 	return hs_image_stored(m.img, dev_off, bytes, one_stored, &m);
 }
 
+/* The first mapping of the device that ends behind @dev_off. */
+static uint64_t next_mapped(const struct mapping *m, uint64_t dev_off)
+{
+	uint64_t off = 0, bytes = 0;
+	size_t low = 0, high = m->mappings;
+	bool zeroed;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (!hs_image_mapping(m->img, mid, &off, &bytes, &zeroed) || off + bytes > dev_off)
+			high = mid;
+		else
+			low = mid + 1;
+	}
+	if (!hs_image_mapping(m->img, low, &off, &bytes, &zeroed))
+		return UINT64_MAX;
+	return max_u64(off, dev_off);
+}
+
+static uint64_t next(void *arg, uint64_t dev_off)
+{
+	const struct mapping *m = arg;
+	size_t layer = (dev_off - DEVICE_LAYER_BASE) >> DEVICE_LAYER_BITS;
+	struct hs_layer_info info;
+
+	if (dev_off < DEVICE_LAYER_BASE)
+		return next_mapped(m, dev_off);
+	if (layer >= hs_image_layer_count(m->img))
+		return UINT64_MAX;
+	hs_image_layer(m->img, layer, &info);
+	dev_off -= DEVICE_LAYER_BASE;
+	if ((dev_off & ((UINT64_C(1) << DEVICE_LAYER_BITS) - 1)) >= info.plain_bytes)
+		dev_off = (uint64_t)(layer + 1) << DEVICE_LAYER_BITS;
+	return DEVICE_LAYER_BASE + dev_off;
+}
+
 /* What opening reads anyway, in the list's numbers. */
 static struct prefetch_range *opening(const struct hs_image *img, const uint32_t *number,
 				      size_t *ret_count)
@@ -261,13 +305,16 @@ int prefetch_list_ranges(struct prefetch_list *l, const struct device_touches *d
 {
 	_cleanup_free_ struct prefetch_range *have = NULL;
 	_cleanup_free_ uint32_t *number = NULL;
+	uint64_t mappings, data, zeroed;
 	struct plan_options mine = *o;
 	struct mapping m = {.img = img};
-	struct plan_map map = {.stored = stored, .arg = &m};
+	struct plan_map map = {.stored = stored, .next = next, .arg = &m};
 	int rc = prefetch_list_blobs(l, img, &number, e);
 
 	if (rc < 0)
 		return rc;
+	hs_image_map_totals(img, &mappings, &data, &zeroed);
+	m.mappings = (size_t)mappings;
 	m.number = number;
 	mine.have = have = opening(img, number, &mine.have_count);
 	free(l->ranges);

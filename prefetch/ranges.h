@@ -25,7 +25,7 @@ struct device_touches {
 	struct plan_touch *touches;
 	size_t count, room;
 	uint64_t bytes;		/* of all of them, repeats counted */
-	uint64_t lost_touches;	/* of files that are not there, or behind their end */
+	uint64_t lost_touches;	/* of what is not there, or behind its end */
 	uint64_t missing_files; /* of the lists, not in the image */
 };
 

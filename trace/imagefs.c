@@ -56,6 +56,11 @@ const char *imagefs_kind(const struct imagefs *fs)
 	return fs->ops->kind;
 }
 
+uint64_t imagefs_device_bytes(const struct imagefs *fs)
+{
+	return imagefs_cache_bytes(fs->dev);
+}
+
 int imagefs_node(struct imagefs *fs, uint64_t ino, struct imagefs_node *ret, struct err *e)
 {
 	return fs->ops->node(fs, ino, ret, e);

@@ -46,6 +46,8 @@ int imagefs_open_image(struct hs_image *img, struct imagefs **ret, struct err *e
 void imagefs_close(struct imagefs *fs);		    /* NULL is fine */
 const char *imagefs_kind(const struct imagefs *fs); /* "ext4" or "erofs" */
 
+uint64_t imagefs_device_bytes(const struct imagefs *fs);
+
 /* imagefs_node - one inode by number; 0, -ENOENT not in use, -EBADMSG */
 int imagefs_node(struct imagefs *fs, uint64_t ino, struct imagefs_node *ret, struct err *e);
 

@@ -306,17 +306,10 @@ def mountinfo():
     put("mountinfo", "stat", b"12 (a (b) c) S 7 12 12 0 -1")
 
 
-def programs():
-    """An image with something to start; needs e2fsprogs."""
+def program_image(files, links):
+    """The bytes of a small file system with something to start; needs e2fsprogs."""
     uuid = "00112233-4455-6677-8899-aabbccddeeff"
     env = dict(os.environ, E2FSPROGS_FAKE_TIME="1")
-    files = {
-        "run.sh": b"#!/bin/sh\nexec /bin/tool -x\n", "bin/sh": elf([b"libc.so.6"]),
-        "bin/tool": elf([b"libb.so"], text=3000), "lib/ld.so": elf([]), "lib/libc.so.6": elf([]),
-        "lib/libb.so": elf([b"libc.so.6"]), "etc/tool.conf": b"load x.so /etc/more\n",
-        "bin/python3.11": elf([b"libc.so.6"]), "srv/app.py": b"import os, m\nfrom p import q\n",
-        "srv/m.py": b"import m\n", "srv/p/__init__.py": b"from . import r\n",
-        "srv/p/q.py": b"from ..m import x\n", "lib/python3.11/os.py": b"import sys\n"}
     with tempfile.TemporaryDirectory() as top:
         tree, image = os.path.join(top, "tree"), os.path.join(top, "image")
         for name, data in files.items():
@@ -325,7 +318,8 @@ def programs():
             with open(path, "wb") as f:
                 f.write(data)
             os.chmod(path, 0o755)
-        os.symlink("python3.11", os.path.join(tree, "bin/python3"))
+        for name, target in links.items():
+            os.symlink(target, os.path.join(tree, name))
         for root, dirs, names in os.walk(tree):
             for name in dirs + names:
                 os.utime(os.path.join(root, name), (1, 1), follow_symlinks=False)
@@ -334,9 +328,22 @@ def programs():
                         "^has_journal,^metadata_csum,^resize_inode", "-d", tree, image, "128k"],
                        check=True, env=env)
         with open(image, "rb") as f:
-            data = f.read()
-        put("predict", "image", data)
-        put("predict", "cut", data[:70000])
+            return f.read()
+
+
+def programs():
+    files = {
+        "run.sh": b"#!/bin/sh\nexec /bin/tool -x\n", "bin/sh": elf([b"libc.so.6"]),
+        "bin/tool": elf([b"libb.so"], text=3000), "lib/ld.so": elf([]), "lib/libc.so.6": elf([]),
+        "lib/libb.so": elf([b"libc.so.6"]), "etc/tool.conf": b"load x.so /etc/more\n",
+        "bin/python3.11": elf([b"libc.so.6"]), "srv/app.py": b"import os, m\nfrom p import q\n",
+        "srv/m.py": b"import m\n", "srv/p/__init__.py": b"from . import r\n",
+        "srv/p/q.py": b"from ..m import x\n", "lib/python3.11/os.py": b"import sys\n"}
+    data = program_image(files, {"bin/python3": "python3.11"})
+    put("predict", "image", data)
+    put("predict", "cut", data[:70000])
+    # a script that ends within its first line
+    put("predict", "line", program_image({"run.sh": b"#!/bin/sh", "bin/sh": elf([])}, {}))
 
 
 if __name__ == "__main__":

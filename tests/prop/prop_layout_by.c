@@ -467,6 +467,39 @@ static void test_layout_by(void **state)
 	assert_true(hot_seen > 20 * ROUNDS); /* that there was something to look at */
 }
 
+/* A list that claims all there could be, over and over, is cut short; what came first counts. */
+static void test_endless(void **state)
+{
+	struct prefetch_touch *touches = xmalloc_zero(4098, sizeof(*touches));
+	struct prefetch_list list = {.touches = touches, .touch_count = 4098};
+	const struct hot_file *f;
+	struct hot_order *order;
+	uint32_t rank;
+
+	(void)state;
+	touches[0] = (struct prefetch_touch){PREFETCH_NO_FILE, 0, 7 * BLOCK, 1};
+	for (size_t n = 1; n < 4097; n++)
+		touches[n] = (struct prefetch_touch){PREFETCH_NO_FILE, 0, n * 2 * BLOCK,
+						     (HOT_ORDER_MAX_BLOCKS / 2) * (uint64_t)BLOCK};
+	touches[4097] = (struct prefetch_touch){PREFETCH_NO_FILE, 0, 0, UINT64_C(1) << 63};
+	order = hot_order_new(&list);
+	f = hot_order_find(order, HOT_ORDER_DEVICE);
+	assert_non_null(f);
+	assert_int_equal(hot_order_run(order, f, 7, 1, &rank), 1);
+	assert_int_equal(rank, 0);
+	hot_order_free(order);
+	/* one that claims it once is ordered up to the limit */
+	touches[1] = touches[4097];
+	list.touch_count = 2;
+	order = hot_order_new(&list);
+	f = hot_order_find(order, HOT_ORDER_DEVICE);
+	assert_non_null(f);
+	assert_int_equal(hot_order_run(order, f, 8, UINT32_MAX, &rank), HOT_ORDER_MAX_BLOCKS - 8);
+	assert_int_equal(rank, 8);
+	hot_order_free(order);
+	free(touches);
+}
+
 /* A layer in which there is nothing to order is reused by the next conversion with that order. */
 static void test_nothing_to_order(void **state)
 {
@@ -524,6 +557,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_layout_by),
 	    cmocka_unit_test(test_nothing_to_order),
+	    cmocka_unit_test(test_endless),
 	};
 	int rc;
 

@@ -46,8 +46,8 @@ static int model_stored(void *arg, uint64_t off, uint64_t bytes, plan_stored_fn 
 
 	if (m->fail)
 		return m->fail;
-	assert_true(bytes > 0 && off + bytes <= m->blocks * BLOCK);
-	for (uint64_t n = off / BLOCK; n * BLOCK < off + bytes; n++) {
+	assert_true(bytes > 0 && off < m->blocks * BLOCK);
+	for (uint64_t n = off / BLOCK; n * BLOCK < off + bytes && n < m->blocks; n++) {
 		const struct stored *s = &m->block[n];
 		int r = s->bytes ? fn(fn_arg, s->blob, s->off, s->bytes) : 0;
 
@@ -430,6 +430,50 @@ static void test_late(void **state)
 	free(m.block);
 }
 
+static uint64_t model_next(void *arg, uint64_t off)
+{
+	const struct model *m = arg;
+	uint64_t n = off / BLOCK;
+
+	while (n < m->blocks && !m->block[n].bytes)
+		n++;
+	if (n >= m->blocks)
+		return UINT64_MAX;
+	return n * BLOCK > off ? n * BLOCK : off;
+}
+
+/* Touches of more than any device has end where the device does. */
+static void test_endless(void **state)
+{
+	struct test_random rnd = test_random_start("endless");
+	struct plan_touch whole, endless[] = {
+				     {.bytes = UINT64_MAX},
+				     {.off = BLOCK, .bytes = UINT64_C(1) << 63},
+				     {.off = UINT64_C(1) << 63, .bytes = INT64_MAX},
+				     {.at_ns = 1, .off = UINT64_MAX - 1, .bytes = 1},
+				 };
+	struct prefetch_list *l, *all;
+	struct plan_options o;
+	struct model m;
+	struct err e = {0};
+
+	(void)state;
+	model_make(&m, &rnd, 300);
+	plan_options_default(&o);
+	struct plan_map map = {.stored = model_stored, .arg = &m};
+	whole = (struct plan_touch){.bytes = m.blocks * BLOCK};
+	all = list_for(&m);
+	assert_int_equal(plan_ranges(&whole, 1, 1, &map, &o, all, &e), 0);
+	map.next = model_next;
+	l = list_for(&m);
+	assert_int_equal(plan_ranges(endless, 4, 1, &map, &o, l, &e), 0);
+	assert_int_equal(l->range_count, all->range_count);
+	assert_memory_equal(l->ranges, all->ranges, l->range_count * sizeof(*l->ranges));
+	prefetch_list_free(l);
+	prefetch_list_free(all);
+	model_free(&m);
+}
+
 static void test_refused(void **state)
 {
 	struct test_random rnd = test_random_start("refused");
@@ -465,9 +509,8 @@ static void test_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_model),
-	    cmocka_unit_test(test_python),
-	    cmocka_unit_test(test_late),
+	    cmocka_unit_test(test_model),   cmocka_unit_test(test_python),
+	    cmocka_unit_test(test_late),    cmocka_unit_test(test_endless),
 	    cmocka_unit_test(test_refused),
 	};
 

@@ -363,6 +363,28 @@ static void test_musl(void **state)
 	close_world(&w);
 }
 
+/* Scripts that are their first line, with and without its end. */
+static void test_one_line(void **state)
+{
+	static const char config[] =
+	    "{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{\"Entrypoint\":[\"/one\"],"
+	    "\"Cmd\":[\"/app\"]},\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[]}}";
+	static const char *const in[] = {"/one", "/bin/sh", "/app", NULL};
+	static const char *const scripts[] = {"#!/bin/sh", "#!/bin/sh\n", "#!/bin/sh -e", "#!"};
+	struct world w;
+
+	(void)state;
+	for (size_t n = 0; n < sizeof(scripts) / sizeof(scripts[0]); n++) {
+		put_system();
+		put_elf("/app", (struct elf_make){0});
+		put_text("/one", scripts[n]);
+		open_world(&w, config, NULL);
+		if (n < 3)
+			wants(&w, in);
+		close_world(&w);
+	}
+}
+
 /* Budgets, and images that name nothing that is there. */
 static void test_limits(void **state)
 {
@@ -400,6 +422,18 @@ static void test_limits(void **state)
 	assert_int_equal(device_touches_add(&d, w.l, w.fs, 0, true, &e), 0);
 	assert_int_equal(d.missing_files, 1);
 	assert_true(d.lost_touches >= 1);
+	device_touches_done(&d);
+
+	/* what no device has */
+	w.l->touch_count = 1;
+	w.l->touches[0] = (struct prefetch_touch){PREFETCH_NO_FILE, 0, 4096, UINT64_C(1) << 63};
+	assert_int_equal(device_touches_add(&d, w.l, w.fs, 0, true, &e), 0);
+	assert_int_equal(d.bytes, imagefs_device_bytes(w.fs) - 4096);
+	assert_int_equal(d.lost_touches, 0);
+	w.l->touches[0].off = UINT64_C(1) << 62;
+	assert_int_equal(device_touches_add(&d, w.l, w.fs, 0, true, &e), 0);
+	assert_int_equal(d.count, 1);
+	assert_int_equal(d.lost_touches, 1);
 	device_touches_done(&d);
 	close_world(&w);
 
@@ -441,9 +475,9 @@ static int remove_dir(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_script), cmocka_unit_test(test_python),
-	    cmocka_unit_test(test_node),   cmocka_unit_test(test_musl),
-	    cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_script),   cmocka_unit_test(test_python),
+	    cmocka_unit_test(test_node),     cmocka_unit_test(test_musl),
+	    cmocka_unit_test(test_one_line), cmocka_unit_test(test_limits),
 	};
 
 	if (system("command -v mke2fs >/dev/null") != 0) {

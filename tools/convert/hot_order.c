@@ -15,6 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Repeats counted: lists name a block more than once in a while, not all the time. */
+#define MAX_TOUCHED (16 * HOT_ORDER_MAX_BLOCKS)
+
 struct hot {
 	uint32_t file; /* of the list; from sorting on: of the order */
 	uint32_t lblk;
@@ -97,6 +100,11 @@ static void take_blocks(struct hot_order *l, const struct prefetch_list *list)
 			continue;
 		last = (t->off + bytes - 1) / BLOCK_BYTES;
 		for (uint64_t b = first; b <= last && b < UINT32_MAX; b++) {
+			/* touches may overlap as they like, and a device's may claim anything */
+			if (rank == MAX_TOUCHED) {
+				l->count = keep_first(l->hot, l->count);
+				return;
+			}
 			if (l->count == room) {
 				l->count = keep_first(l->hot, l->count);
 				if (l->count >= HOT_ORDER_MAX_BLOCKS)
@@ -108,8 +116,6 @@ static void take_blocks(struct hot_order *l, const struct prefetch_list *list)
 						abort();
 				}
 			}
-			if (rank == HOT_ORDER_COLD)
-				return;
 			l->hot[l->count++] = (struct hot){file, (uint32_t)b, rank++};
 		}
 	}
