@@ -674,6 +674,48 @@ static void test_replay_is_used(void **state)
 	world_free();
 }
 
+/* Something better comes along: what has begun is counted, the rest is not, and the new comes. */
+static void test_replay_instead(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 900; seed < 920; seed++) {
+		struct faults f = faults_of(seed);
+		struct replay_item better = {0};
+		uint64_t planned = 0;
+
+		world_new(&f);
+		w.replay = replay_new(w.path);
+		for (unsigned int n = 0; n < LAYERS; n++) {
+			struct blob *b = w.image.blobs[n];
+
+			if (blob_is_local(b))
+				continue;
+			replay_add(w.replay, &(struct replay_item){b, range_of(0, b->bytes)}, 1);
+			better = (struct replay_item){b, range_of(b->bytes / 2, b->bytes / 4)};
+		}
+		w.replay->budget_bytes = 0;
+		for (uint64_t n = rnd(4); n; n--)
+			loop_turn(w.loop, true);
+		replay_drop_rest(w.replay);
+		assert_int_equal(w.replay->left_bytes, 0);
+		replay_add(w.replay, &better, 1);
+		assert_true(sim_run(w.loop, settled, NULL));
+		assert_int_equal(w.replay->end, REPLAY_COMPLETE);
+		assert_int_equal(w.overlaps, 0);
+		for (size_t n = 0; n < w.replay->count; n++)
+			planned += w.replay->items[n].range.len;
+		assert_int_equal(w.replay->planned_bytes, planned);
+		assert_int_equal(replay_landed(w.replay), w.replay->count);
+		assert_true(cache_has(better.blob->cache, better.range));
+		/* and stopping is for good */
+		replay_stop(w.replay);
+		replay_add(w.replay, &better, 1);
+		assert_int_equal(w.replay->planned_bytes, planned);
+		assert_int_equal(w.replay->end, REPLAY_STOPPED);
+		world_free();
+	}
+}
+
 static void test_replay_keeps_its_budget(void **state)
 {
 	struct faults f = faults_of(800);
@@ -702,6 +744,7 @@ int main(void)
 	    cmocka_unit_test(test_replay_brings_all),
 	    cmocka_unit_test(test_replay_is_used),
 	    cmocka_unit_test(test_replay_keeps_its_budget),
+	    cmocka_unit_test(test_replay_instead),
 	};
 	int null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
