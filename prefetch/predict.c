@@ -56,12 +56,6 @@ static struct known *remember(struct predict *p, const char *path)
 	return k;
 }
 
-static bool is_absence(int rc)
-{
-	return rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP || rc == -ENAMETOOLONG ||
-	       rc == -EINVAL;
-}
-
 bool predict_over(struct predict *p)
 {
 	p->spent = p->spent || p->lookups > PREDICT_LOOKUPS || p->questions > PREDICT_QUESTIONS ||
@@ -86,7 +80,7 @@ struct known *predict_find(struct predict *p, const char *path)
 		return k->real;
 	rc = imagefs_lookup(p->fs, path, true, &node, &real, &e);
 	if (rc < 0) {
-		if (!is_absence(rc))
+		if (!imagefs_is_absence(rc))
 			p->rc = err_set(p->e, rc, "%s", e.msg);
 		return NULL;
 	}

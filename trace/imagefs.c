@@ -344,6 +344,12 @@ int imagefs_lookup(struct imagefs *fs, const char *path, bool follow, struct ima
 	return resolve(fs, path, follow, NULL, ret, ret_real, e);
 }
 
+bool imagefs_is_absence(int rc)
+{
+	return rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP || rc == -ENAMETOOLONG ||
+	       rc == -EINVAL;
+}
+
 int imagefs_link(struct imagefs *fs, uint64_t ino, char **ret, struct err *e)
 {
 	struct imagefs_node node;

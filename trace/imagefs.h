@@ -66,6 +66,12 @@ int imagefs_node(struct imagefs *fs, uint64_t ino, struct imagefs_node *ret, str
 int imagefs_lookup(struct imagefs *fs, const char *path, bool follow, struct imagefs_node *ret,
 		   char **ret_real, struct err *e);
 
+/*
+ * imagefs_is_absence - whether imagefs_lookup() said no more than that nothing is there, or that
+ * nothing can be: what a path of another image, or of a liar, may meet
+ */
+bool imagefs_is_absence(int rc);
+
 /* imagefs_link - where a symbolic link leads; 0, -EINVAL no link; caller frees */
 int imagefs_link(struct imagefs *fs, uint64_t ino, char **ret, struct err *e);
 
