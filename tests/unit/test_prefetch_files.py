@@ -196,6 +196,13 @@ def makes(t):
     t.check("one of three", one["range_bytes"] < 60000, one["range_bytes"])
 
 
+def endless(t):
+    """A trace that claims 2^63 bytes of the device: that is all of it."""
+    m = t.json("prefetch", "make", "--no-cache", "-o", "e.list", "endless.trace")
+    t.check("all of the device", len(APP) < m["range_bytes"] < 2000000, m)
+    t.run("convert", "-q", "--layout-by=e.list", "oci:plain:b1", "oci:lazy:by")
+
+
 def imports(t):
     i = t.json("prefetch", "make", "--no-cache", "--image=oci:lazy:b1", "-o", "i.list", "obd.trace")
     l = t.json("prefetch", "show", "i.list")
@@ -252,6 +259,7 @@ def main():
         t.put("windows.trace", trace(own, EVENTS, PATHS, precision=WINDOWS))
         t.put("small.trace", trace(own, EVENTS[:1], PATHS))
         t.put("foreign.trace", trace("", EVENTS, PATHS, image=""))
+        t.put("endless.trace", trace(own, [(MS, CACHED, 0, 0, 1 << 63)], PATHS))
         t.put("obd.trace", obd_trace([(0, 65536, 50000), (1, 65536, 50000), (7, 0, 512),
                                       (0, 1 << 40, 512)]))
         t.put("files.txt", b"  /bin/app \n\nlib/\n/no/such\n/far" + b"/." * 500 + b"\n")
@@ -259,7 +267,7 @@ def main():
         t.put("empty", b"\n")
         t.put("ranges.list", open(os.path.join(HERE, "../golden/files/list-1-ranges.bin"),
                                   "rb").read())
-        for part in (shows, makes, imports, predicts, ports):
+        for part in (shows, makes, endless, imports, predicts, ports):
             part(t)
         return 1 if t.failed else 0
 
