@@ -291,7 +291,7 @@ static int add_files(struct maker *m, const struct file_list *l, uint32_t run, s
 		r = imagefs_lookup(m->fs, l->paths[i], true, &n, NULL, e);
 		if (!r && n.type == IMAGEFS_FILE)
 			add_whole(&w, l->paths[i], n.bytes);
-		else if (!r || r == -ENOENT || r == -ENOTDIR || r == -ELOOP)
+		else if (!r || imagefs_is_absence(r))
 			m->report.missing_files++;
 		else
 			return r;

@@ -144,8 +144,7 @@ static int find_files(struct porter *p, struct found *found)
 		int r = imagefs_lookup(p->fs, p->old->files[i].path, true, &f->node, NULL, p->e);
 
 		f->there = !r && f->node.type == IMAGEFS_FILE;
-		if (r && r != -ENOENT && r != -ENOTDIR && r != -ELOOP && r != -ENAMETOOLONG &&
-		    r != -EINVAL)
+		if (r && !imagefs_is_absence(r))
 			return r;
 		p->report.lost_files += !f->there;
 	}

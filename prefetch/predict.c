@@ -56,10 +56,11 @@ static struct known *remember(struct predict *p, const char *path)
 	return k;
 }
 
-static bool is_absence(int rc)
+bool predict_over(struct predict *p)
 {
-	return rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP || rc == -ENAMETOOLONG ||
-	       rc == -EINVAL;
+	p->spent = p->spent || p->lookups > PREDICT_LOOKUPS || p->questions > PREDICT_QUESTIONS ||
+		   imagefs_listed_bytes(p->fs) - p->listed_before > PREDICT_LISTED;
+	return p->rc < 0 || p->spent;
 }
 
 struct known *predict_find(struct predict *p, const char *path)
@@ -71,14 +72,15 @@ struct known *predict_find(struct predict *p, const char *path)
 	struct err e = {0};
 	int rc;
 
-	if (p->rc < 0 || p->lookups > PREDICT_LOOKUPS)
+	p->questions++;
+	if (predict_over(p))
 		return NULL;
 	k = remember(p, path);
 	if (p->lookups == before)
 		return k->real;
 	rc = imagefs_lookup(p->fs, path, true, &node, &real, &e);
 	if (rc < 0) {
-		if (!is_absence(rc))
+		if (!imagefs_is_absence(rc))
 			p->rc = err_set(p->e, rc, "%s", e.msg);
 		return NULL;
 	}
@@ -210,7 +212,7 @@ void predict_small_files(struct predict *p, const char *dir, const char *name, u
 	}
 	if (names.count)
 		qsort(names.name, names.count, sizeof(*names.name), by_name);
-	for (size_t n = 0; n < names.count; n++) {
+	for (size_t n = 0; n < names.count && !predict_over(p); n++) {
 		_cleanup_free_ char *path = text_printf("%s/%s", k->path, names.name[n]);
 		struct known *f = predict_find(p, path);
 
@@ -407,7 +409,7 @@ int predict_touches(struct imagefs *fs, const char *json, const struct predict_o
 		    struct prefetch_list **ret, struct err *e)
 {
 	struct oci_config *config = NULL;
-	struct predict p = {.fs = fs, .o = o};
+	struct predict p = {.fs = fs, .o = o, .listed_before = imagefs_listed_bytes(fs)};
 	struct err none = {0};
 	int rc = json ? oci_config_parse(json, strlen(json), &config, e) : 0;
 

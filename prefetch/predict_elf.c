@@ -19,6 +19,8 @@
 
 #define LIBRARIES   1000u
 #define SEARCH_DIRS 64u /* of one path */
+/* reading part of a file costs as much as so many questions */
+#define PART_QUESTIONS 16u
 
 /* A file that is to be looked at. */
 struct loading {
@@ -40,7 +42,8 @@ static uint8_t *load_part(struct predict *p, const struct known *k, struct range
 	_cleanup_free_ uint8_t *data = NULL;
 	long got;
 
-	if (p->rc < 0)
+	p->questions += PART_QUESTIONS;
+	if (predict_over(p))
 		return NULL;
 	data = xmalloc_zero(1, r.len + 1);
 	got = imagefs_read(p->fs, k->node.ino, r.off, data, r.len, p->e);
@@ -293,7 +296,7 @@ void predict_elf(struct predict *p, struct known *k, bool text)
 	struct closure *c = xmalloc_zero(1, sizeof(*c));
 
 	enqueue(c, k, text);
-	while (c->done < c->count && p->rc == 0)
+	while (c->done < c->count && !predict_over(p))
 		one_file(p, c, &c->todo[c->done++]);
 	free(c->program_rpath);
 	free(c);

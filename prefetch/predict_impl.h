@@ -3,7 +3,9 @@
  * predict_impl.h - the growing list, and what the image was already asked
  *
  * Every look-up is remembered, so that the finders may ask freely. An error of the image itself
- * sticks in @rc and ends the finding; what is merely not there is an answer.
+ * sticks in @rc and ends the finding; what is merely not there is an answer. Images may be made to
+ * be looked through forever: what that may cost sticks in @spent and ends it as well, with what was
+ * found so far. So every loop over what an image says asks predict_over().
  */
 #ifndef HS_PREFETCH_PREDICT_IMPL_H
 #define HS_PREFETCH_PREDICT_IMPL_H
@@ -19,6 +21,8 @@
 struct oci_config;
 
 #define PREDICT_LOOKUPS	    400000u
+#define PREDICT_QUESTIONS   8000000u	 /* answered from memory too */
+#define PREDICT_LISTED	    (8ull << 30) /* bytes of directories */
 #define PREDICT_LOAD_BYTES  (512u << 20)
 #define PREDICT_DEPTH	    6u		/* scripts that call scripts */
 #define PREDICT_SMALL_BYTES (64u << 10) /* a configuration file */
@@ -44,7 +48,9 @@ struct predict {
 	uint64_t bytes;	 /* of all touches */
 	uint64_t loaded; /* by predict_load() */
 	struct known **bucket;
-	size_t lookups;
+	size_t lookups, questions;
+	uint64_t listed_before; /* of the file system */
+	bool spent;
 	char *cache; /* ld.so.cache */
 	struct ldcache ldcache;
 	char *interp_dirs; /* of musl, with colons; NULL: glibc */
@@ -52,6 +58,8 @@ struct predict {
 	struct err *e;
 };
 
+/* predict_over - nothing more will be found: an error stuck, or too much was looked for */
+bool predict_over(struct predict *p);
 /* predict_find - what is at an absolute path; NULL: nothing, or an error that stuck */
 struct known *predict_find(struct predict *p, const char *path);
 /* predict_find_file - the same, regular files only */

@@ -108,7 +108,7 @@ static void require(struct node *o, const struct known *from, const char *name, 
 			(void)as_package(o, path);
 		return;
 	}
-	for (;; dir--) {
+	for (; !predict_over(o->p); dir--) {
 		_cleanup_free_ char *path =
 		    text_printf("%.*s/node_modules/%.*s", (int)dir, from->path, (int)len, name);
 
@@ -126,7 +126,7 @@ static void requires_of(struct node *o, const struct known *from, const char *te
 {
 	static const char *const words[] = {"require", "from", "import"};
 
-	for (const char *at = text; *at && o->p->rc == 0;) {
+	for (const char *at = text; *at && !predict_over(o->p);) {
 		const char *name = NULL, *end;
 
 		at += strcspn(at, "rfi");
@@ -168,7 +168,7 @@ void predict_node(struct predict *p, char *const *args)
 	k = json[0] == '/' ? predict_find_file(p, json) : NULL;
 	if (k)
 		predict_whole(p, k);
-	for (size_t n = 0; n < o.count && p->rc == 0; n++) {
+	for (size_t n = 0; n < o.count && !predict_over(p); n++) {
 		_cleanup_free_ char *text = predict_load(p, o.files[n], SOURCE_BYTES, NULL);
 
 		if (text)

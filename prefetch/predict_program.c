@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PATH_DIRS    64u
 #define WORDS	     400u
 #define WORD_BYTES   512u
 #define SCRIPT_BYTES (256u << 10)
@@ -34,7 +35,7 @@ struct known *predict_in_path(struct predict *p, const char *name)
 		return path[0] == '/' ? predict_find_file(p, path) : NULL;
 	}
 	dirs = dirs ? dirs : DEFAULT_PATH;
-	while (*dirs) {
+	for (unsigned int n = 0; n < PATH_DIRS && *dirs; n++) {
 		size_t len = strcspn(dirs, ":");
 		_cleanup_free_ char *path = text_printf("%.*s/%s", (int)len, dirs, name);
 		struct known *k = path[0] == '/' ? predict_find_file(p, path) : NULL;
@@ -85,7 +86,7 @@ static void called(struct predict *p, const char *w, struct known *k, char *cons
 /* The first argument that is a program, with what follows as its arguments. */
 static void run_args(struct predict *p, char *const *args, unsigned int depth)
 {
-	for (; args && *args; args++) {
+	for (; args && *args && !predict_over(p); args++) {
 		struct known *k;
 
 		if ((*args)[0] == '-' || strchr(*args, '='))
@@ -124,7 +125,7 @@ void predict_words(struct predict *p, const char *text, unsigned int depth)
 	bool command = true;
 	unsigned int words = 0;
 
-	while (*text && words < WORDS && p->rc == 0) {
+	while (*text && words < WORDS && !predict_over(p)) {
 		char w[WORD_BYTES];
 		size_t len;
 		bool lead = false;
@@ -249,7 +250,7 @@ void predict_config_words(struct predict *p, const struct known *k, const char *
 	static const char ends[] = " \t\r\n\"';,=()<>{}";
 	unsigned int words = 0;
 
-	for (char *w = text; w && *w && words < WORDS; words++) {
+	for (char *w = text; w && *w && words < WORDS && !predict_over(p); words++) {
 		size_t len;
 
 		w += strspn(w, ends);
@@ -278,7 +279,7 @@ void predict_program(struct predict *p, struct known *k, char *const *args, unsi
 	bool python = text_starts_with(name, "python"), node = strncmp(name, "node", 4) == 0;
 
 	/* a file is looked into once; interpreters differ by what they run */
-	if (p->rc < 0 || depth > PREDICT_DEPTH || (k->elf && !python && !node && !args))
+	if (predict_over(p) || depth > PREDICT_DEPTH || (k->elf && !python && !node && !args))
 		return;
 	if (!k->elf && script(p, k, args, depth))
 		return;

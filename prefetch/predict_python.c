@@ -179,7 +179,7 @@ static int on_import(void *arg, unsigned int level, const char *module, const ch
 	char full[NAME_BYTES];
 	size_t len;
 
-	if (y->p->rc < 0 || y->count >= MODULES || ++y->imports > IMPORTS)
+	if (predict_over(y->p) || y->count >= MODULES || ++y->imports > IMPORTS)
 		return 1;
 	if (level == 0) {
 		len = (size_t)snprintf(full, sizeof(full), "%s", module);
@@ -213,7 +213,7 @@ static int on_import(void *arg, unsigned int level, const char *module, const ch
 
 static void follow(struct python *y)
 {
-	while (y->done < y->count && y->p->rc == 0) {
+	while (y->done < y->count && !predict_over(y->p)) {
 		struct module m = y->modules[y->done++];
 		_cleanup_free_ char *text = NULL;
 		size_t bytes;

@@ -84,13 +84,6 @@ struct known {
 	uint64_t ino, bytes;
 };
 
-/* What a path of another image, or of a liar, may meet: the file counts as gone. */
-static bool is_absence(int rc)
-{
-	return rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP || rc == -ENAMETOOLONG ||
-	       rc == -EINVAL;
-}
-
 static int know(struct adding *a, struct imagefs *fs, const char *path, bool metadata,
 		struct known *k)
 {
@@ -105,7 +98,7 @@ static int know(struct adding *a, struct imagefs *fs, const char *path, bool met
 		k->bytes = n.bytes;
 		if (metadata)
 			rc = imagefs_path_metadata(fs, path, add_range, a, a->e);
-	} else if (rc == 0 || is_absence(rc)) {
+	} else if (rc == 0 || imagefs_is_absence(rc)) {
 		a->d->missing_files++;
 		rc = 0;
 	}

@@ -27,6 +27,7 @@
 #include "recording.h"
 #include "state.h"
 #include "text.h"
+#include "trace_summary.h"
 
 #define CONTAINER_OPTIONS 32
 #define IDLE_STANDARD_NS  (2 * NS_PER_SEC)
@@ -103,7 +104,7 @@ static const struct command command = {
 
 /* ---- the summary ---- */
 
-static void print_json(const struct trace *t, const struct recording_totals *s, uint64_t elsewhere,
+static void print_json(const struct trace *t, const struct trace_summary *s, uint64_t elsewhere,
 		       int code)
 {
 	cJSON *j = cJSON_CreateObject();
@@ -113,17 +114,17 @@ static void print_json(const struct trace *t, const struct recording_totals *s, 
 	cJSON_AddStringToObject(j, "image", t->image);
 	cJSON_AddStringToObject(j, "digest", t->digest);
 	cJSON_AddStringToObject(j, "filter", t->filter);
-	cJSON_AddStringToObject(j, "precision", recording_precision(t->precision));
+	cJSON_AddStringToObject(j, "precision", trace_precision_name(t->precision));
 	cJSON_AddStringToObject(j, "ended_by", t->ended_by);
 	cJSON_AddNumberToObject(j, "ended_ns", (double)t->ended_ns);
-	cJSON_AddNumberToObject(j, "events", (double)s->events);
+	cJSON_AddNumberToObject(j, "events", (double)t->event_count);
 	cJSON_AddNumberToObject(j, "demand_events", (double)s->demand_events);
-	cJSON_AddNumberToObject(j, "demanded_bytes", (double)s->demanded_bytes);
+	cJSON_AddNumberToObject(j, "demanded_bytes", (double)s->demand_bytes);
 	cJSON_AddNumberToObject(j, "metadata_bytes", (double)s->metadata_bytes);
-	cJSON_AddNumberToObject(j, "files", (double)s->files);
-	cJSON_AddNumberToObject(j, "unattributed_files", (double)s->unattributed_files);
+	cJSON_AddNumberToObject(j, "files", (double)s->demand_files);
+	cJSON_AddNumberToObject(j, "unattributed_files", (double)s->unnamed_files);
 	cJSON_AddNumberToObject(j, "unattributed_events", (double)t->unattributed_events);
-	cJSON_AddNumberToObject(j, "processes", (double)s->processes);
+	cJSON_AddNumberToObject(j, "processes", (double)t->process_count);
 	cJSON_AddNumberToObject(j, "lost_events", (double)t->lost_events);
 	cJSON_AddNumberToObject(j, "elsewhere_events", (double)elsewhere);
 	if (code >= 0)
@@ -137,22 +138,22 @@ static void print_json(const struct trace *t, const struct recording_totals *s, 
 /* What is in the file now, told from the file. @code: of the container; -1: none of ours */
 static int print_summary(uint64_t elsewhere, int code, struct err *e)
 {
-	struct recording_totals s;
+	struct trace_summary s;
 	struct trace *t;
 	char a[24], b[24];
 	int r = trace_load(output, &t, e);
 
 	if (r)
 		return r;
-	recording_sum(t, &s);
+	trace_summary_make(&s, t);
 	if (common.json)
 		print_json(t, &s, elsewhere, code);
 	fprintf(stderr,
-		"headstart trace record: %s: %" PRIu64 " events, %s demanded of %" PRIu64
-		" files by %" PRIu64 " processes, %s of metadata, %.2f s, ended by %s; %s\n",
-		output, s.events, text_size(s.demanded_bytes, a, sizeof(a)), s.files, s.processes,
-		text_size(s.metadata_bytes, b, sizeof(b)), (double)t->ended_ns / 1e9, t->ended_by,
-		recording_precision(t->precision));
+		"headstart trace record: %s: %zu events, %s demanded of %" PRIu64
+		" files by %zu processes, %s of metadata, %.2f s, ended by %s; %s\n",
+		output, t->event_count, text_size(s.demand_bytes, a, sizeof(a)), s.demand_files,
+		t->process_count, text_size(s.metadata_bytes, b, sizeof(b)),
+		(double)t->ended_ns / 1e9, t->ended_by, trace_precision_name(t->precision));
 	if (t->lost_events)
 		log_warn("events were lost, a larger --ring-size helps count=%" PRIu64,
 			 t->lost_events);
@@ -160,9 +161,10 @@ static int print_summary(uint64_t elsewhere, int code, struct err *e)
 		fprintf(stderr,
 			"headstart trace record: %" PRIu64 " events of %" PRIu64
 			" files that are not the image's (volumes, written ones, other mounts)\n",
-			t->unattributed_events, s.unattributed_files);
+			t->unattributed_events, s.unnamed_files);
 	if (code > 0 && !strcmp(t->ended_by, "exit"))
 		log_warn("the container failed code=%d", code);
+	trace_summary_done(&s);
 	trace_free(t);
 	return 0;
 }

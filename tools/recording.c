@@ -15,8 +15,6 @@
 #include "log.h"
 #include "text.h"
 
-#define WINDOW_BYTES (64u << 10) /* larger ones were mapped for no reason that is known */
-
 int recording_open(struct recording *g, const char *path, uint64_t ring_bytes, struct err *e)
 {
 	g->path = path;
@@ -166,67 +164,4 @@ int recording_close(struct recording *g, struct err *e)
 	g->devices = NULL;
 	g->device_count = 0;
 	return r;
-}
-
-/* ---- what is in it ---- */
-
-static int by_place(const void *x, const void *y)
-{
-	const struct trace_event *a = x, *b = y;
-
-	if (a->object != b->object)
-		return a->object < b->object ? -1 : 1;
-	return (a->off > b->off) - (a->off < b->off);
-}
-
-static bool demanded(const struct trace *t, const struct trace_event *ev)
-{
-	if (t->objects[ev->object].kind == TRACE_DEVICE)
-		return ev->kind == TRACE_CACHED;
-	if (t->precision == TRACE_FETCHED)
-		return ev->kind == TRACE_CACHED;
-	if (t->precision == TRACE_WINDOWS && ev->kind == TRACE_MAPPED)
-		return ev->bytes <= WINDOW_BYTES;
-	return ev->kind == TRACE_READ || ev->kind == TRACE_FAULT;
-}
-
-void recording_sum(const struct trace *t, struct recording_totals *ret)
-{
-	struct recording_totals s = {.events = t->event_count, .processes = t->process_count};
-	struct trace_event *ev = xmalloc_zero(t->event_count + 1, sizeof(*ev));
-	uint64_t end = 0;
-	size_t n = 0;
-
-	for (size_t i = 0; i < t->event_count; i++)
-		if (demanded(t, &t->events[i]))
-			ev[n++] = t->events[i];
-	qsort(ev, n, sizeof(*ev), by_place);
-	for (size_t i = 0; i < n; i++) {
-		const struct trace_object *o = &t->objects[ev[i].object];
-		uint64_t from = ev[i].off, to = ev[i].off + ev[i].bytes;
-		bool fresh = !i || ev[i].object != ev[i - 1].object;
-
-		if (fresh)
-			end = 0;
-		if (fresh && o->kind == TRACE_FILE) {
-			s.files++;
-			s.unattributed_files += !o->path;
-		}
-		s.demand_events += o->kind == TRACE_FILE;
-		from = from > end ? from : end;
-		if (to <= from)
-			continue;
-		if (o->kind == TRACE_FILE)
-			s.demanded_bytes += to - from;
-		else
-			s.metadata_bytes += to - from;
-		end = to;
-	}
-	free(ev);
-	*ret = s;
-}
-
-const char *recording_precision(enum trace_precision p)
-{
-	return p == TRACE_EXACT ? "exact" : p == TRACE_WINDOWS ? "windows" : "fetched";
 }

@@ -67,16 +67,4 @@ void recording_end(struct recording *g, const char *by);
  */
 int recording_close(struct recording *g, struct err *e);
 
-/* What a finished trace holds. */
-struct recording_totals {
-	uint64_t events, demand_events;
-	uint64_t demanded_bytes; /* each byte once */
-	uint64_t metadata_bytes; /* of the device, each once */
-	uint64_t files, processes;
-	uint64_t unattributed_files;
-};
-
-void recording_sum(const struct trace *t, struct recording_totals *ret);
-const char *recording_precision(enum trace_precision p); /* "exact" */
-
 #endif

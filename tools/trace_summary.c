@@ -182,6 +182,9 @@ static void sum_all(struct trace_summary *s, const struct trace *t)
 			s->metadata_bytes += demand[i];
 			continue;
 		}
+		s->demand_events += s->objects[i].demand_events;
+		s->demand_files += s->objects[i].demand_events > 0;
+		s->unnamed_files += s->objects[i].demand_events && !t->objects[i].path;
 		s->demand_bytes += demand[i];
 		s->cached_bytes += cached[i];
 		s->ahead_bytes += either[i] - demand[i];

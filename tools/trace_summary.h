@@ -26,6 +26,8 @@ struct trace_summary {
 	uint64_t metadata_bytes;				  /* of devices */
 	uint64_t cached_bytes;		       /* of files: entered the page cache */
 	uint64_t ahead_bytes;		       /* of files: cached, and never demanded */
+	uint64_t demand_events, demand_files;  /* of files: touches, and how many were demanded */
+	uint64_t unnamed_files;		       /* of the latter, without a path */
 	struct trace_row *objects, *processes; /* those with events, by first touch */
 	size_t object_count, process_count;
 };

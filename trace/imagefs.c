@@ -17,6 +17,8 @@
 #define EXT4_MAGIC_AT 56
 #define EROFS_MAGIC   0xe0f5e1e2u
 #define LINKS_MAX     40
+#define INODE_COST    256u
+#define LOOKUP_BYTES  (1u << 30) /* of directories on the way */
 
 int imagefs_open(const struct imagefs_device *d, struct imagefs **ret, struct err *e)
 {
@@ -54,6 +56,11 @@ void imagefs_close(struct imagefs *fs)
 const char *imagefs_kind(const struct imagefs *fs)
 {
 	return fs->ops->kind;
+}
+
+uint64_t imagefs_listed_bytes(const struct imagefs *fs)
+{
+	return fs->listed;
 }
 
 uint64_t imagefs_device_bytes(const struct imagefs *fs)
@@ -158,6 +165,7 @@ struct resolve {
 	char *real; /* path of what was found so far; "" is the root */
 	size_t real_len;
 	unsigned int links;
+	uint64_t listed_before;	       /* of the file system */
 	struct imagefs_ranges *ranges; /* metadata on the way; may be NULL */
 };
 
@@ -185,6 +193,10 @@ static int step_into(struct resolve *r, const char *name, size_t len, struct ima
 	uint64_t dir = r->dirs[r->depth - 1];
 	int rc = 0;
 
+	fs->listed += INODE_COST;
+	if (fs->listed - r->listed_before > LOOKUP_BYTES)
+		return err_set(r->e, -ELOOP, "%s: the directories on the way are too large",
+			       r->real);
 	if (r->ranges)
 		rc = fs->ops->dir_metadata(fs, dir, name, len, r->ranges, r->e);
 	if (rc == 0)
@@ -304,7 +316,14 @@ static int resolve(struct imagefs *fs, const char *path, bool follow, struct ima
 {
 	_cleanup_free_ uint64_t *dirs = xmalloc_zero(PATH_BYTES / 2 + 2, sizeof(*dirs));
 	_cleanup_free_ char *real = xmalloc_zero(1, PATH_BYTES);
-	struct resolve r = {.fs = fs, .e = e, .dirs = dirs, .real = real, .ranges = ranges};
+	struct resolve r = {
+	    .fs = fs,
+	    .e = e,
+	    .dirs = dirs,
+	    .real = real,
+	    .listed_before = fs->listed,
+	    .ranges = ranges,
+	};
 	int rc;
 
 	if (path[0] != '/')
@@ -323,6 +342,12 @@ int imagefs_lookup(struct imagefs *fs, const char *path, bool follow, struct ima
 		   char **ret_real, struct err *e)
 {
 	return resolve(fs, path, follow, NULL, ret, ret_real, e);
+}
+
+bool imagefs_is_absence(int rc)
+{
+	return rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP || rc == -ENAMETOOLONG ||
+	       rc == -EINVAL;
 }
 
 int imagefs_link(struct imagefs *fs, uint64_t ino, char **ret, struct err *e)

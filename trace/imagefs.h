@@ -47,6 +47,11 @@ void imagefs_close(struct imagefs *fs);		    /* NULL is fine */
 const char *imagefs_kind(const struct imagefs *fs); /* "ext4" or "erofs" */
 
 uint64_t imagefs_device_bytes(const struct imagefs *fs);
+/*
+ * imagefs_listed_bytes - what was read of directories until now, a few hundred for each inode on
+ * a path included: the cost of look-ups, for who has to end some time
+ */
+uint64_t imagefs_listed_bytes(const struct imagefs *fs);
 
 /* imagefs_node - one inode by number; 0, -ENOENT not in use, -EBADMSG */
 int imagefs_node(struct imagefs *fs, uint64_t ino, struct imagefs_node *ret, struct err *e);
@@ -54,11 +59,18 @@ int imagefs_node(struct imagefs *fs, uint64_t ino, struct imagefs_node *ret, str
 /*
  * imagefs_lookup - @path absolute, resolved inside the image; links on the way are followed, the
  * last component too when @follow
- * Returns 0, -ENOENT, -ENOTDIR, -ELOOP, -EBADMSG. @ret_real (may be NULL): path without links,
- * caller frees.
+ * Returns 0, -ENOENT, -ENOTDIR, -ELOOP (or directories of more than 1 GiB together), -ENAMETOOLONG,
+ * -EINVAL not absolute, -EFBIG a directory larger than any can be, -EBADMSG. @ret_real (may be
+ * NULL): path without links, caller frees.
  */
 int imagefs_lookup(struct imagefs *fs, const char *path, bool follow, struct imagefs_node *ret,
 		   char **ret_real, struct err *e);
+
+/*
+ * imagefs_is_absence - whether imagefs_lookup() said no more than that nothing is there, or that
+ * nothing can be: what a path of another image, or of a liar, may meet
+ */
+bool imagefs_is_absence(int rc);
 
 /* imagefs_link - where a symbolic link leads; 0, -EINVAL no link; caller frees */
 int imagefs_link(struct imagefs *fs, uint64_t ino, char **ret, struct err *e);

@@ -379,6 +379,9 @@ static int open_dir(struct imagefs *fs, uint64_t ino, struct inode *ret, struct 
 			     (unsigned long long)ino);
 	if (rc == 0 && ret->bytes > imagefs_cache_bytes(fs->dev))
 		rc = damaged(ret, "the directory is larger than the device", e);
+	if (rc == 0 && ret->bytes > IMAGEFS_DIR_BYTES)
+		rc = err_set(e, -EFBIG, "erofs: directory %llu is too large",
+			     (unsigned long long)ino);
 	return rc;
 }
 
@@ -393,6 +396,7 @@ static int erofs_list(struct imagefs *fs, uint64_t ino, imagefs_entry_fn *fn, vo
 	for (uint64_t off = 0; rc == 0 && off < in.bytes; off += unit) {
 		uint64_t n = min_u64(unit, in.bytes - off);
 
+		fs->listed += n;
 		rc = load(fs, &in, off, buf, n, e);
 		if (rc == 0)
 			rc = list_block(&in, buf, n, fn, arg, e);

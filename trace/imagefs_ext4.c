@@ -340,6 +340,7 @@ struct listing {
 	struct imagefs *f;
 	uint64_t ino;
 	uint64_t blocks; /* of the directory */
+	uint64_t listed; /* bytes of them */
 	imagefs_entry_fn *fn;
 	void *arg;
 	uint8_t *buf;
@@ -398,6 +399,11 @@ static int list_stretch(void *arg, const struct stretch *s)
 
 		if (s->at + n >= w->blocks)
 			return 0;
+		w->f->listed += unit;
+		w->listed += unit;
+		if (w->listed > IMAGEFS_DIR_BYTES)
+			return err_set(w->e, -EFBIG, "ext4: directory %llu is too large",
+				       (unsigned long long)w->ino);
 		err =
 		    ext2fs_read_dir_block4(lib(w->f), s->block + n, w->buf, 0, (ext2_ino_t)w->ino);
 		if (err)

@@ -16,6 +16,7 @@
 #define PATH_BYTES	   4096u       /* with NUL: what an open(2) can name */
 #define IMAGEFS_LINK_BYTES 4096u       /* longest target of a link, NUL included */
 #define IMAGEFS_DIR_NAMES  (4u << 20)  /* names in one directory */
+#define IMAGEFS_DIR_BYTES  (2u << 30)  /* of one directory: names of that number, none short */
 #define IMAGEFS_NAMES	   (32u << 20) /* names told in one walk */
 #define IMAGEFS_RANGES	   (4u << 20)  /* ranges of metadata */
 #define IMAGEFS_INODES	   (16u << 20) /* inodes looked at for all metadata */
@@ -66,7 +67,8 @@ struct imagefs {
 	const struct imagefs_ops *ops;
 	struct imagefs_cache *dev;
 	uint64_t root;
-	void *reader; /* of ops */
+	uint64_t listed; /* bytes of directories, see imagefs_listed_bytes() */
+	void *reader;	 /* of ops */
 };
 
 /* imagefs_ext4_open/imagefs_erofs_open - set ops, root and reader; @super: 1024 bytes at 1024 */

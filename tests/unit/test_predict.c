@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -385,6 +386,39 @@ static void test_one_line(void **state)
 	}
 }
 
+/* A program that requires without end: looking for it ends, and what was found stays. */
+static void test_spent(void **state)
+{
+	static const char config[] =
+	    "{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{\"Cmd\":[\"node\","
+	    "\"/app/0.js\"]},\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[]}}";
+	static const char *const in[] = {"/usr/local/bin/node", "/app/0.js", "/app/59.js", NULL};
+	size_t room = 4u << 20, at = 0;
+	char *text = malloc(room);
+	struct world w;
+	clock_t began;
+
+	(void)state;
+	assert_non_null(text);
+	put_system();
+	put_elf("/usr/local/bin/node", (struct elf_make){0});
+	for (unsigned int n = 0; at + 64 < room; n++) {
+		if (n < 120)
+			at += (size_t)snprintf(text + at, room - at, "require('./%u.js')\n", n);
+		else
+			at += (size_t)snprintf(text + at, room - at, "require('%x')\n", n);
+	}
+	put("/app/0.js", text, at, 0644);
+	free(text);
+	assert_int_equal(shell("for n in $(seq 119); do ln tree/app/0.js tree/app/$n.js; done"), 0);
+	began = clock();
+	open_world(&w, config, NULL);
+	/* seconds; without an end it was a minute and a half, of a small image */
+	assert_true((clock() - began) / CLOCKS_PER_SEC < 50);
+	wants(&w, in);
+	close_world(&w);
+}
+
 /* Budgets, and images that name nothing that is there. */
 static void test_limits(void **state)
 {
@@ -477,7 +511,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_script),   cmocka_unit_test(test_python),
 	    cmocka_unit_test(test_node),     cmocka_unit_test(test_musl),
-	    cmocka_unit_test(test_one_line), cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_one_line), cmocka_unit_test(test_spent),
+	    cmocka_unit_test(test_limits),
 	};
 
 	if (system("command -v mke2fs >/dev/null") != 0) {

@@ -36,7 +36,9 @@ def tar(path, members):
         for name, data in members:
             info = tarfile.TarInfo(name)
             info.size, info.mode = len(data), 0o755
-            t.addfile(info, io.BytesIO(data))
+            if isinstance(data, str):
+                info.type, info.linkname, info.size = tarfile.SYMTYPE, data, 0
+            t.addfile(info, None if isinstance(data, str) else io.BytesIO(data))
 
 
 class Test:
@@ -66,7 +68,9 @@ class Test:
 
     def build(self):
         lower = os.path.join(self.work, "lower.tar")
-        tar(lower, [("bin/app", APP), ("lib/lib.so", LIB), ("lib/sub/deep", b"x" * 5000)])
+        # two links that together make a path too long to follow
+        tar(lower, [("bin/app", APP), ("lib/lib.so", LIB), ("lib/sub/deep", b"x" * 5000),
+                    ("far", "farther" + "/." * 2000), ("farther", "." + "/." * 2000)])
         for n, members in ((1, [("srv/data", DATA), ("srv/gone", OTHER), ("etc/conf", b"a" * 700)]),
                            (2, [("new", OTHER), ("srv/data", DATA[:150000])])):
             upper = os.path.join(self.work, "upper%d.tar" % n)
@@ -192,6 +196,13 @@ def makes(t):
     t.check("one of three", one["range_bytes"] < 60000, one["range_bytes"])
 
 
+def endless(t):
+    """A trace that claims 2^63 bytes of the device: that is all of it."""
+    m = t.json("prefetch", "make", "--no-cache", "-o", "e.list", "endless.trace")
+    t.check("all of the device", len(APP) < m["range_bytes"] < 2000000, m)
+    t.run("convert", "-q", "--layout-by=e.list", "oci:plain:b1", "oci:lazy:by")
+
+
 def imports(t):
     i = t.json("prefetch", "make", "--no-cache", "--image=oci:lazy:b1", "-o", "i.list", "obd.trace")
     l = t.json("prefetch", "show", "i.list")
@@ -202,7 +213,7 @@ def imports(t):
     t.check("list of files", sorted(x["path"] for x in l["files"]) ==
             ["/bin/app", "/lib/lib.so", "/lib/sub/deep"], l["files"])
     t.check("first named", l["files"][0]["path"] == "/bin/app", l["files"])
-    t.check("missing", f["missing_files"] == 1, f)
+    t.check("missing", f["missing_files"] == 2, f)
     t.check("whole files", l["range_bytes"] >= len(APP) + len(LIB), l["range_bytes"])
     for bad in ("bad.txt", "empty"):
         t.check("refused", "neither a trace" in t.run(
@@ -248,14 +259,15 @@ def main():
         t.put("windows.trace", trace(own, EVENTS, PATHS, precision=WINDOWS))
         t.put("small.trace", trace(own, EVENTS[:1], PATHS))
         t.put("foreign.trace", trace("", EVENTS, PATHS, image=""))
+        t.put("endless.trace", trace(own, [(MS, CACHED, 0, 0, 1 << 63)], PATHS))
         t.put("obd.trace", obd_trace([(0, 65536, 50000), (1, 65536, 50000), (7, 0, 512),
                                       (0, 1 << 40, 512)]))
-        t.put("files.txt", b"  /bin/app \n\nlib/\n/no/such\n")
+        t.put("files.txt", b"  /bin/app \n\nlib/\n/no/such\n/far" + b"/." * 500 + b"\n")
         t.put("bad.txt", b"/bin/app\n/lib/*\n")
         t.put("empty", b"\n")
         t.put("ranges.list", open(os.path.join(HERE, "../golden/files/list-1-ranges.bin"),
                                   "rb").read())
-        for part in (shows, makes, imports, predicts, ports):
+        for part in (shows, makes, endless, imports, predicts, ports):
             part(t)
         return 1 if t.failed else 0
 

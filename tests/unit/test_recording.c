@@ -12,6 +12,7 @@
 
 #include "../../tools/probe.c"
 #include "../../tools/recording.c"
+#include "../../tools/trace_summary.c"
 
 static void check_url(const char *url, const char *host, const char *port, const char *path)
 {
@@ -103,6 +104,12 @@ static void test_lines(void **state)
 	probe_close(&p);
 }
 
+static void again(struct trace_summary *s, const struct trace *t)
+{
+	trace_summary_done(s);
+	trace_summary_make(s, t);
+}
+
 static void test_sum(void **state)
 {
 	struct trace_object objects[] = {
@@ -121,6 +128,7 @@ static void test_sum(void **state)
 	    {.off = 131072, .bytes = 131072, .kind = TRACE_MAPPED},
 	    {.off = 0, .bytes = 4096, .kind = TRACE_CACHED, .object = 1},
 	    {.off = 0, .bytes = 4096, .kind = TRACE_BLOCK, .object = 1},
+	    {.off = 8192, .bytes = 4096, .kind = TRACE_BLOCK, .object = 1},
 	    {.off = 0, .bytes = 1, .kind = TRACE_READ, .object = 2},
 	};
 	struct trace t = {
@@ -132,26 +140,27 @@ static void test_sum(void **state)
 	    .events = events,
 	    .event_count = sizeof(events) / sizeof(events[0]),
 	};
-	struct recording_totals s;
+	struct trace_summary s;
 
 	(void)state;
-	recording_sum(&t, &s);
-	assert_int_equal(s.events, 10);
+	trace_summary_make(&s, &t);
 	assert_int_equal(s.demand_events, 5);
-	assert_int_equal(s.demanded_bytes, 12288 + 100 + 1);
+	assert_int_equal(s.demand_bytes, 12288 + 100 + 1);
 	assert_int_equal(s.metadata_bytes, 4096);
-	assert_int_equal(s.files, 2);
-	assert_int_equal(s.unattributed_files, 1);
+	assert_int_equal(s.demand_files, 2);
+	assert_int_equal(s.unnamed_files, 1);
 	t.precision = TRACE_WINDOWS;
-	recording_sum(&t, &s);
-	assert_int_equal(s.demanded_bytes, 12288 + 100 + 1 + 65536);
+	again(&s, &t);
+	assert_int_equal(s.demand_bytes, 12288 + 100 + 1 + 65536);
 	t.precision = TRACE_FETCHED;
-	recording_sum(&t, &s);
-	assert_int_equal(s.demanded_bytes, 65536);
-	assert_int_equal(s.files, 1);
+	again(&s, &t);
+	assert_int_equal(s.demand_bytes, 65536);
+	assert_int_equal(s.demand_files, 1);
+	assert_int_equal(s.metadata_bytes, 4096 + 4096);
 	t.event_count = 0;
-	recording_sum(&t, &s);
-	assert_int_equal(s.demanded_bytes, 0);
+	again(&s, &t);
+	assert_int_equal(s.demand_bytes, 0);
+	trace_summary_done(&s);
 }
 
 int main(void)
