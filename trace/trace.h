@@ -120,7 +120,7 @@ uint32_t trace_writer_object(struct trace_writer *w, enum trace_object_kind kind
 uint32_t trace_writer_process(struct trace_writer *w, uint32_t pid, const char *comm);
 /*
  * trace_writer_add - an event told late takes the time of the one before it
- * Returns 0, -EINVAL an object or process that does not exist or a range that wraps, -ENOSPC over
+ * Returns 0, -EINVAL an object or process that does not exist or a range that wraps, -EFBIG over
  * TRACE_MAX_EVENTS, -errno of the write.
  */
 int trace_writer_add(struct trace_writer *w, const struct trace_event *ev, struct err *e);

@@ -235,7 +235,7 @@ int trace_writer_add(struct trace_writer *w, const struct trace_event *ev, struc
 	    !range_checked(range_of(ev->off, ev->bytes)))
 		return err_set(e, -EINVAL, "trace: an event that cannot be");
 	if (w->events == TRACE_MAX_EVENTS)
-		return err_set(e, -ENOSPC, "trace: more than %u events", TRACE_MAX_EVENTS);
+		return err_set(e, -EFBIG, "trace: more than %u events", TRACE_MAX_EVENTS);
 	to = &w->pending[w->pending_count++];
 	*to = *ev;
 	/* two CPUs may take their places in the ring in the other order than their clocks */
