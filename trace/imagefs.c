@@ -437,31 +437,6 @@ long imagefs_read(struct imagefs *fs, uint64_t ino, uint64_t off, void *buf, siz
 	return rc < 0 ? rc : (long)bytes;
 }
 
-int imagefs_load(struct imagefs *fs, const char *path, size_t max_bytes, char **ret,
-		 size_t *ret_bytes, struct err *e)
-{
-	_cleanup_free_ char *p = NULL;
-	struct imagefs_node node;
-	int rc = imagefs_lookup(fs, path, true, &node, NULL, e);
-	long got;
-
-	if (rc < 0)
-		return rc;
-	if (node.type != IMAGEFS_FILE)
-		return err_set(e, -EINVAL, "%s is no regular file", path);
-	if (node.bytes > max_bytes)
-		return err_set(e, -EFBIG, "%s has %llu bytes, more than %zu", path,
-			       (unsigned long long)node.bytes, max_bytes);
-	p = xmalloc_zero(1, (size_t)node.bytes + 1);
-	got = imagefs_read(fs, node.ino, 0, p, (size_t)node.bytes, e);
-	if (got < 0)
-		return (int)got;
-	*ret = steal_ptr(p);
-	if (ret_bytes)
-		*ret_bytes = (size_t)got;
-	return 0;
-}
-
 /* --- metadata --- */
 
 int imagefs_metadata(struct imagefs *fs, imagefs_range_fn *fn, void *arg, struct err *e)

@@ -128,7 +128,6 @@ int trace_writer_flush(struct trace_writer *w, struct err *e);
 size_t trace_writer_objects(const struct trace_writer *w); /* how many there are */
 const struct trace_object *trace_writer_object_at(const struct trace_writer *w, size_t n);
 void trace_writer_path(struct trace_writer *w, size_t object, const char *path, uint64_t bytes);
-uint64_t trace_writer_events(const struct trace_writer *w);
 /* trace_writer_close - paths and the end block; NULL is fine; @lost: events of the ring */
 int trace_writer_close(struct trace_writer *w, uint64_t lost, uint64_t ended_ns,
 		       const char *ended_by, struct err *e);

@@ -288,11 +288,6 @@ void trace_writer_path(struct trace_writer *w, size_t object, const char *path, 
 	o->bytes = bytes;
 }
 
-uint64_t trace_writer_events(const struct trace_writer *w)
-{
-	return w->events;
-}
-
 int trace_writer_close(struct trace_writer *w, uint64_t lost, uint64_t ended_ns,
 		       const char *ended_by, struct err *e)
 {
