@@ -389,16 +389,9 @@ int imagefs_extents(struct imagefs *fs, uint64_t ino, uint64_t off, uint64_t byt
 	return c.end == off ? 0 : fs->ops->runs(fs, ino, off, c.end, clip_run, &c, e);
 }
 
-struct fill {
-	struct imagefs *fs;
-	uint8_t *buf;
-	uint64_t off, end;
-	struct err *e;
-};
-
-static int fill_run(void *arg, const struct imagefs_run *run)
+int imagefs_fill(void *arg, const struct imagefs_run *run)
 {
-	struct fill *w = arg;
+	struct imagefs_fill *w = arg;
 	struct range r =
 	    range_clip(range_of(run->file_off, run->bytes), range_of(w->off, w->end - w->off));
 
@@ -411,7 +404,7 @@ static int fill_run(void *arg, const struct imagefs_run *run)
 long imagefs_read(struct imagefs *fs, uint64_t ino, uint64_t off, void *buf, size_t bytes,
 		  struct err *e)
 {
-	struct fill w = {.fs = fs, .buf = buf, .off = off, .e = e};
+	struct imagefs_fill w = {.fs = fs, .buf = buf, .off = off, .e = e};
 	_cleanup_free_ uint8_t *inlined = NULL;
 	struct imagefs_node node;
 	size_t inlined_bytes = 0;
@@ -433,7 +426,7 @@ long imagefs_read(struct imagefs *fs, uint64_t ino, uint64_t off, void *buf, siz
 			memcpy(buf, inlined + off, min_u64(bytes, inlined_bytes - off));
 		return (long)bytes;
 	}
-	rc = fs->ops->runs(fs, ino, off, w.end, fill_run, &w, e);
+	rc = fs->ops->runs(fs, ino, off, w.end, imagefs_fill, &w, e);
 	return rc < 0 ? rc : (long)bytes;
 }
 
