@@ -23,6 +23,7 @@
 #include "prefetch_list.h"
 #include "range.h"
 #include "ranges.h"
+#include "tables.h"
 #include "text.h"
 #include "trace.h"
 #include "weigh.h"
@@ -90,26 +91,6 @@ struct maker {
 
 	struct device_touches device; /* what goes to the planner */
 };
-
-static uint64_t hash_path(const char *s)
-{
-	uint64_t h = 0xcbf29ce484222325u;
-
-	for (; *s; s++)
-		h = (h ^ (uint8_t)*s) * 0x100000001b3u;
-	return h ^ h >> 32;
-}
-
-static void *room_for_one(void *p, size_t count, size_t *room, size_t bytes)
-{
-	if (count < *room)
-		return p;
-	*room = *room ? *room * 2 : 256;
-	p = reallocarray(p, *room, bytes);
-	if (!p)
-		abort();
-	return p;
-}
 
 static void rehash(struct maker *m)
 {

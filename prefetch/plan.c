@@ -23,6 +23,7 @@
 #include "err.h"
 #include "prefetch_list.h"
 #include "range.h"
+#include "tables.h"
 #include "text.h"
 #include "weigh.h"
 
@@ -66,18 +67,6 @@ struct planner {
 	uint32_t run;	/* whose pieces are being made */
 	uint64_t at_ns; /* and of when */
 };
-
-/* An array with room for one more. */
-static void *room_for_one(void *p, size_t count, size_t *room, size_t bytes)
-{
-	if (count < *room)
-		return p;
-	*room = *room ? *room * 2 : 256;
-	p = reallocarray(p, *room, bytes);
-	if (!p)
-		abort();
-	return p;
-}
 
 #define COMPARE(a, b)                                                                              \
 	do {                                                                                       \

@@ -9,6 +9,7 @@
 #include "prefetch_list.h"
 #include "range.h"
 #include "ranges.h"
+#include "tables.h"
 #include "text.h"
 
 #include <errno.h>
@@ -32,11 +33,7 @@ void predict_options_default(struct predict_options *o)
 
 static struct known **bucket_of(struct predict *p, const char *path)
 {
-	uint64_t h = 0xcbf29ce484222325ull;
-
-	while (*path)
-		h = (h ^ (uint8_t)*path++) * 0x100000001b3ull;
-	return &p->bucket[(h ^ h >> 32) % BUCKETS];
+	return &p->bucket[hash_path(path) % BUCKETS];
 }
 
 static struct known *remember(struct predict *p, const char *path)
@@ -123,27 +120,13 @@ char *predict_load(struct predict *p, const struct known *k, size_t max, size_t 
 
 /* --- the list --- */
 
-static void *grown(void *p, size_t used, size_t *room, size_t unit)
-{
-	void *q;
-
-	if (used < *room)
-		return p;
-	*room = *room ? *room * 2 : 256;
-	q = xmalloc_zero(*room, unit);
-	if (used)
-		memcpy(q, p, used * unit);
-	free(p);
-	return q;
-}
-
 static bool add_touch(struct predict *p, uint32_t file, uint64_t off, uint64_t bytes)
 {
 	struct prefetch_list *l = p->l;
 
 	if (l->touch_count >= PREFETCH_LIST_MAX_TOUCHES)
 		return false;
-	l->touches = grown(l->touches, l->touch_count, &p->touch_room, sizeof(*l->touches));
+	l->touches = room_for_one(l->touches, l->touch_count, &p->touch_room, sizeof(*l->touches));
 	l->touches[l->touch_count++] = (struct prefetch_touch){
 	    .file = file, .off = off, .bytes = bytes, .at_ms = (uint32_t)(p->bytes / BYTES_PER_MS)};
 	p->bytes += bytes;
@@ -162,7 +145,7 @@ void predict_part(struct predict *p, struct known *k, uint64_t off, uint64_t byt
 	if (k->file == UINT32_MAX) {
 		if (l->file_count >= PREFETCH_LIST_MAX_FILES)
 			return;
-		l->files = grown(l->files, l->file_count, &p->file_room, sizeof(*l->files));
+		l->files = room_for_one(l->files, l->file_count, &p->file_room, sizeof(*l->files));
 		l->files[l->file_count] = (struct prefetch_file){text_dup(k->path), k->node.bytes};
 		k->file = (uint32_t)l->file_count++;
 	}

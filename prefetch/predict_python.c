@@ -11,6 +11,7 @@
 #include "cleanup.h"
 #include "oci.h"
 #include "python_imports.h"
+#include "tables.h"
 #include "text.h"
 
 #include <stdio.h>
@@ -53,16 +54,7 @@ static void add_module(struct python *y, const char *name, struct known *source,
 {
 	if (y->count >= MODULES)
 		return;
-	if (y->count == y->room) {
-		size_t room = y->room ? y->room * 2 : 256;
-		struct module *m = xmalloc_zero(room, sizeof(*m));
-
-		if (y->count)
-			memcpy(m, y->modules, y->count * sizeof(*m));
-		free(y->modules);
-		y->modules = m;
-		y->room = room;
-	}
+	y->modules = room_for_one(y->modules, y->count, &y->room, sizeof(*y->modules));
 	y->modules[y->count++] = (struct module){source, text_dup(name), package};
 }
 

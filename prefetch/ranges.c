@@ -9,6 +9,7 @@
 #include "imagefs.h"
 #include "prefetch_list.h"
 #include "range.h"
+#include "tables.h"
 #include "text.h"
 
 #include <errno.h>
@@ -27,16 +28,7 @@ static int add_touch(struct device_touches *d, const struct plan_touch *t, struc
 {
 	if (d->count >= DEVICE_TOUCHES)
 		return err_set(e, -EFBIG, "more than %u touches of the device", DEVICE_TOUCHES);
-	if (d->count == d->room) {
-		size_t room = d->room ? d->room * 2 : 1024;
-		struct plan_touch *p = xmalloc_zero(room, sizeof(*p));
-
-		if (d->count)
-			memcpy(p, d->touches, d->count * sizeof(*p));
-		free(d->touches);
-		d->touches = p;
-		d->room = room;
-	}
+	d->touches = room_for_one(d->touches, d->count, &d->room, sizeof(*d->touches));
 	d->touches[d->count++] = *t;
 	d->bytes += t->bytes;
 	return 0;

@@ -281,7 +281,7 @@ static int record_own(struct recording *g, char **args, int *ret_code, struct er
 		name_own(&o);
 	*ret_code = o.u.code;
 	g->elsewhere_events = o.g.elsewhere_events;
-	closed = o.g.error && o.g.error != -ENOSPC ? o.g.error : 0;
+	closed = recording_full(&o.g) ? 0 : o.g.error;
 	if (closed)
 		err_set(&close_error, closed, "cannot write %s: %s", output, strerror(-closed));
 	if (!closed)
@@ -350,7 +350,7 @@ static int record_target(struct recording *g, struct err *e)
 	r = r ? r : watch_target(&t, g, e);
 	if (!r)
 		record_target_name(&t, g);
-	if (!r && g->error && g->error != -ENOSPC)
+	if (!r && g->error && !recording_full(g))
 		r = err_set(e, g->error, "cannot write %s: %s", output, strerror(-g->error));
 	if (!r)
 		r = recording_close(g, e);

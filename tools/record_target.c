@@ -7,16 +7,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "clock.h"
 #include "err.h"
 #include "imagefs.h"
 #include "log.h"
@@ -28,10 +29,16 @@
 
 #define SNAPSHOTS      "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
 #define MAX_FILE_BYTES (4u << 20)
+#define START_SLACK_NS NS_PER_SEC /* of clocks and ticks */
 
 /* The directories that runtimes make for a container called %s. */
 static const char *const cgroup_names[] = {"%s", "cri-containerd-%s.scope", "nerdctl-%s.scope",
 					   "docker-%s.scope"};
+
+static uint64_t ns_of(const struct timespec *t)
+{
+	return (uint64_t)t->tv_sec * NS_PER_SEC + (uint64_t)t->tv_nsec;
+}
 
 static char *task_file(const struct record_target *t, const char *name)
 {
@@ -51,14 +58,19 @@ static bool safe_name(const char *s)
 	return true;
 }
 
+static char *cgroup_name(const struct record_target *t, size_t n)
+{
+	const char *format = cgroup_names[n], *at = strchr(format, '%');
+
+	return text_printf("%.*s%s%s", (int)(at - format), format, t->container, at + 2);
+}
+
 static int await(struct record_target *t, struct recording *g, struct err *e)
 {
 	int r = 0;
 
 	for (size_t i = 0; i < sizeof(cgroup_names) / sizeof(cgroup_names[0]) && !r; i++) {
-		const char *format = cgroup_names[i], *at = strchr(format, '%');
-		_cleanup_free_ char *name =
-		    text_printf("%.*s%s%s", (int)(at - format), format, t->container, at + 2);
+		_cleanup_free_ char *name = cgroup_name(t, i);
 
 		r = recorder_await_cgroup(g->recorder, name, e);
 	}
@@ -100,22 +112,69 @@ static int filter_container(struct record_target *t, struct recording *g, struct
 	return r;
 }
 
-static pid_t find_init(const struct record_target *t)
+/* Whether a cgroup is one that runtimes make for this container. */
+static bool is_its_cgroup(const struct record_target *t, const char *path)
+{
+	const char *last = strrchr(path, '/');
+
+	for (size_t i = 0; last && i < sizeof(cgroup_names) / sizeof(cgroup_names[0]); i++) {
+		_cleanup_free_ char *name = cgroup_name(t, i);
+
+		if (!strcmp(last + 1, name))
+			return true;
+	}
+	return false;
+}
+
+/* Whether a process began before @file was last written, and so may be what it tells of. */
+static bool began_before(pid_t pid, const char *file)
+{
+	uint64_t start = proc_start_ns(pid), written, age;
+	struct timespec real, boot;
+	struct stat st;
+
+	if (!start || stat(file, &st))
+		return false;
+	clock_gettime(CLOCK_REALTIME, &real);
+	clock_gettime(CLOCK_BOOTTIME, &boot);
+	age = ns_of(&boot) - start;
+	written = ns_of(&st.st_mtim);
+	return ns_of(&real) <= written + age + START_SLACK_NS;
+}
+
+/*
+ * The container's first process, as a descriptor too. What its file says may be of a process that
+ * is gone, whose number is another's by now: who is asked is held first.
+ */
+static pid_t find_init(const struct record_target *t, int *ret_fd)
 {
 	_cleanup_free_ char *file = task_file(t, "init.pid");
-	_cleanup_free_ char *text = NULL;
+	_cleanup_free_ char *text = NULL, *path = NULL;
+	_cleanup_fd_ int fd = -1;
+	uint64_t id;
+	pid_t pid;
 
-	return text_read_file(file, 64, &text, NULL, NULL) ? 0 : (pid_t)atoi(text);
+	if (text_read_file(file, 64, &text, NULL, NULL))
+		return 0;
+	pid = (pid_t)atoi(text);
+	fd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	if (fd < 0)
+		return 0;
+	if ((proc_cgroup_id(pid, &id, &path, NULL) || !is_its_cgroup(t, path)) &&
+	    !began_before(pid, file))
+		return 0;
+	*ret_fd = fd;
+	fd = -1;
+	return pid;
 }
 
 static int find_container(struct record_target *t, struct recording *g, struct err *e)
 {
-	pid_t pid = t->pid ? 0 : find_init(t);
-
-	if (pid <= 0)
+	if (t->pid)
 		return 0;
-	t->pid = pid;
-	t->pid_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	t->pid = find_init(t, &t->pid_fd);
+	if (!t->pid)
+		return 0;
 	return filter_container(t, g, e);
 }
 
@@ -144,9 +203,9 @@ int record_target_open(struct record_target *t, struct recording *g, struct err 
 	t->read_ahead_bytes = UINT64_MAX;
 	add_devices(g);
 	if (!t->container) {
-		if (kill(t->pid, 0) && errno == ESRCH)
-			return err_set(e, -ESRCH, "there is no process %d", (int)t->pid);
 		t->pid_fd = (int)syscall(SYS_pidfd_open, t->pid, 0);
+		if (t->pid_fd < 0)
+			return err_set(e, -ESRCH, "there is no process %d", (int)t->pid);
 		return follow(t, g, e);
 	}
 	if (!safe_name(t->container) || !safe_name(t->namespace))

@@ -90,7 +90,7 @@ static void take(void *arg, const struct recorder_event *in)
 					in->ino, in->file_bytes);
 	ev.process = trace_writer_process(g->writer, in->pid, in->comm);
 	if (ev.object == UINT32_MAX || ev.process == UINT32_MAX)
-		g->error = err_set(&e, -ENOSPC, "more files or processes than a trace can have");
+		g->error = err_set(&e, -EFBIG, "more files or processes than a trace can have");
 	else
 		g->error = trace_writer_add(g->writer, &ev, &e);
 	if (g->error)
@@ -112,6 +112,11 @@ static void flush(struct recording *g, uint64_t now)
 		log_error("the recording ends here error=%s", e.msg);
 }
 
+bool recording_full(const struct recording *g)
+{
+	return g->error == -EFBIG;
+}
+
 bool recording_turn(struct recording *g)
 {
 	uint64_t now;
@@ -121,7 +126,7 @@ bool recording_turn(struct recording *g)
 	(void)recorder_poll(g->recorder, 0, take, g); /* a bad ring has no events */
 	now = clock_now_ns();
 	flush(g, now);
-	if (g->error == -ENOSPC)
+	if (recording_full(g))
 		recording_end(g, "limit");
 	else if (g->error)
 		recording_end(g, "error");

@@ -58,6 +58,8 @@ int recording_begin(struct recording *g, const struct trace *head, struct err *e
 
 /* recording_turn - take what is there, look at the clock; true: it has ended */
 bool recording_turn(struct recording *g);
+/* recording_full - it has ended because a trace can have no more: a limit, not a failure */
+bool recording_full(const struct recording *g);
 /* recording_end - stop recording now; the first reason counts; @by is a constant */
 void recording_end(struct recording *g, const char *by);
 

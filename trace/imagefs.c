@@ -389,16 +389,9 @@ int imagefs_extents(struct imagefs *fs, uint64_t ino, uint64_t off, uint64_t byt
 	return c.end == off ? 0 : fs->ops->runs(fs, ino, off, c.end, clip_run, &c, e);
 }
 
-struct fill {
-	struct imagefs *fs;
-	uint8_t *buf;
-	uint64_t off, end;
-	struct err *e;
-};
-
-static int fill_run(void *arg, const struct imagefs_run *run)
+int imagefs_fill(void *arg, const struct imagefs_run *run)
 {
-	struct fill *w = arg;
+	struct imagefs_fill *w = arg;
 	struct range r =
 	    range_clip(range_of(run->file_off, run->bytes), range_of(w->off, w->end - w->off));
 
@@ -411,7 +404,7 @@ static int fill_run(void *arg, const struct imagefs_run *run)
 long imagefs_read(struct imagefs *fs, uint64_t ino, uint64_t off, void *buf, size_t bytes,
 		  struct err *e)
 {
-	struct fill w = {.fs = fs, .buf = buf, .off = off, .e = e};
+	struct imagefs_fill w = {.fs = fs, .buf = buf, .off = off, .e = e};
 	_cleanup_free_ uint8_t *inlined = NULL;
 	struct imagefs_node node;
 	size_t inlined_bytes = 0;
@@ -433,33 +426,8 @@ long imagefs_read(struct imagefs *fs, uint64_t ino, uint64_t off, void *buf, siz
 			memcpy(buf, inlined + off, min_u64(bytes, inlined_bytes - off));
 		return (long)bytes;
 	}
-	rc = fs->ops->runs(fs, ino, off, w.end, fill_run, &w, e);
+	rc = fs->ops->runs(fs, ino, off, w.end, imagefs_fill, &w, e);
 	return rc < 0 ? rc : (long)bytes;
-}
-
-int imagefs_load(struct imagefs *fs, const char *path, size_t max_bytes, char **ret,
-		 size_t *ret_bytes, struct err *e)
-{
-	_cleanup_free_ char *p = NULL;
-	struct imagefs_node node;
-	int rc = imagefs_lookup(fs, path, true, &node, NULL, e);
-	long got;
-
-	if (rc < 0)
-		return rc;
-	if (node.type != IMAGEFS_FILE)
-		return err_set(e, -EINVAL, "%s is no regular file", path);
-	if (node.bytes > max_bytes)
-		return err_set(e, -EFBIG, "%s has %llu bytes, more than %zu", path,
-			       (unsigned long long)node.bytes, max_bytes);
-	p = xmalloc_zero(1, (size_t)node.bytes + 1);
-	got = imagefs_read(fs, node.ino, 0, p, (size_t)node.bytes, e);
-	if (got < 0)
-		return (int)got;
-	*ret = steal_ptr(p);
-	if (ret_bytes)
-		*ret_bytes = (size_t)got;
-	return 0;
 }
 
 /* --- metadata --- */

@@ -79,10 +79,6 @@ int imagefs_link(struct imagefs *fs, uint64_t ino, char **ret, struct err *e);
 long imagefs_read(struct imagefs *fs, uint64_t ino, uint64_t off, void *buf, size_t bytes,
 		  struct err *e);
 
-/* imagefs_load - a whole regular file of at most @max_bytes, NUL behind; -EFBIG; caller frees */
-int imagefs_load(struct imagefs *fs, const char *path, size_t max_bytes, char **ret,
-		 size_t *ret_bytes, struct err *e);
-
 /* A run of a file: @bytes at @file_off lie at @dev_off. Holes and inline data have none. */
 typedef int imagefs_extent_fn(void *arg, uint64_t file_off, uint64_t dev_off, uint64_t bytes);
 

@@ -285,32 +285,14 @@ static int erofs_runs(struct imagefs *fs, uint64_t ino, uint64_t off, uint64_t e
 
 /* --- directories and links --- */
 
-struct fill {
-	struct imagefs *fs;
-	uint8_t *buf;
-	uint64_t off, end;
-	struct err *e;
-};
-
-static int fill_run(void *arg, const struct imagefs_run *run)
-{
-	struct fill *w = arg;
-	struct range r =
-	    range_clip(range_of(run->file_off, run->bytes), range_of(w->off, w->end - w->off));
-
-	return r.len == 0 ? 0
-			  : imagefs_cache_read(w->fs->dev, w->buf + (r.off - w->off), r.len,
-					       run->dev_off + (r.off - run->file_off), w->e);
-}
-
 /* Bytes of a directory or link that are there: the caller has compared with the size. */
 static int load(struct imagefs *fs, const struct inode *in, uint64_t off, void *buf, uint64_t bytes,
 		struct err *e)
 {
-	struct fill w = {fs, buf, off, off + bytes, e};
+	struct imagefs_fill w = {fs, buf, off, off + bytes, e};
 
 	memset(buf, 0, bytes);
-	return give_runs(fs, in, off, off + bytes, fill_run, &w, e);
+	return give_runs(fs, in, off, off + bytes, imagefs_fill, &w, e);
 }
 
 struct names {

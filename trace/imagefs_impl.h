@@ -75,6 +75,18 @@ struct imagefs {
 int imagefs_ext4_open(struct imagefs *fs, const uint8_t *super, struct err *e);
 int imagefs_erofs_open(struct imagefs *fs, const uint8_t *super, struct err *e);
 
+/*
+ * imagefs_fill - an imagefs_run_fn: bytes of a run that lie in [off, end) go to @buf, which is @off
+ * @arg: struct imagefs_fill
+ */
+struct imagefs_fill {
+	struct imagefs *fs;
+	uint8_t *buf;
+	uint64_t off, end;
+	struct err *e;
+};
+int imagefs_fill(void *arg, const struct imagefs_run *run);
+
 /* imagefs_name_ok - whether a name of the disk can be one */
 bool imagefs_name_ok(const char *name, size_t len);
 

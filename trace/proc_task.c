@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "clock.h"
 #include "err.h"
 #include "text.h"
 
@@ -119,6 +120,30 @@ pid_t proc_stat_parent(const char *stat)
 		return 0;
 	parent = strtol(end + 4, &rest, 10);
 	return rest > end + 4 && parent > 0 && parent <= INT_MAX ? (pid_t)parent : 0;
+}
+
+uint64_t proc_stat_start(const char *stat)
+{
+	const char *p = strrchr(stat, ')');
+	char *rest;
+	uint64_t ticks;
+
+	/* the name is the second word, this one the 22nd */
+	for (unsigned int n = 2; p && n < 22; n++)
+		p = strchr(p + 1, ' ');
+	if (!p)
+		return 0;
+	ticks = strtoull(p, &rest, 10);
+	return rest > p + 1 && *rest == ' ' ? ticks : 0;
+}
+
+uint64_t proc_start_ns(pid_t pid)
+{
+	_cleanup_free_ char *file = text_printf("/proc/%d/stat", (int)pid);
+	_cleanup_free_ char *text = read_proc(file);
+	uint64_t ticks = text ? proc_stat_start(text) : 0;
+
+	return ticks * (NS_PER_SEC / (uint64_t)sysconf(_SC_CLK_TCK));
 }
 
 struct family {

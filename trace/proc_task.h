@@ -30,6 +30,11 @@ char *proc_cgroup_parse(const char *text);
  */
 pid_t proc_stat_parent(const char *stat);
 
+/* proc_stat_start - when it began, in ticks since the host's start; 0: no such line */
+uint64_t proc_stat_start(const char *stat);
+/* proc_start_ns - when a process began, by CLOCK_BOOTTIME; 0: there is none */
+uint64_t proc_start_ns(pid_t pid);
+
 /* proc_descendants - @fn is called for every process below @pid, in no order; 0 or -errno */
 int proc_descendants(pid_t pid, void (*fn)(void *arg, pid_t pid), void *arg, struct err *e);
 

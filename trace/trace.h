@@ -120,7 +120,7 @@ uint32_t trace_writer_object(struct trace_writer *w, enum trace_object_kind kind
 uint32_t trace_writer_process(struct trace_writer *w, uint32_t pid, const char *comm);
 /*
  * trace_writer_add - an event told late takes the time of the one before it
- * Returns 0, -EINVAL an object or process that does not exist or a range that wraps, -ENOSPC over
+ * Returns 0, -EINVAL an object or process that does not exist or a range that wraps, -EFBIG over
  * TRACE_MAX_EVENTS, -errno of the write.
  */
 int trace_writer_add(struct trace_writer *w, const struct trace_event *ev, struct err *e);
@@ -128,7 +128,6 @@ int trace_writer_flush(struct trace_writer *w, struct err *e);
 size_t trace_writer_objects(const struct trace_writer *w); /* how many there are */
 const struct trace_object *trace_writer_object_at(const struct trace_writer *w, size_t n);
 void trace_writer_path(struct trace_writer *w, size_t object, const char *path, uint64_t bytes);
-uint64_t trace_writer_events(const struct trace_writer *w);
 /* trace_writer_close - paths and the end block; NULL is fine; @lost: events of the ring */
 int trace_writer_close(struct trace_writer *w, uint64_t lost, uint64_t ended_ns,
 		       const char *ended_by, struct err *e);

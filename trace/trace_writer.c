@@ -235,7 +235,7 @@ int trace_writer_add(struct trace_writer *w, const struct trace_event *ev, struc
 	    !range_checked(range_of(ev->off, ev->bytes)))
 		return err_set(e, -EINVAL, "trace: an event that cannot be");
 	if (w->events == TRACE_MAX_EVENTS)
-		return err_set(e, -ENOSPC, "trace: more than %u events", TRACE_MAX_EVENTS);
+		return err_set(e, -EFBIG, "trace: more than %u events", TRACE_MAX_EVENTS);
 	to = &w->pending[w->pending_count++];
 	*to = *ev;
 	/* two CPUs may take their places in the ring in the other order than their clocks */
@@ -286,11 +286,6 @@ void trace_writer_path(struct trace_writer *w, size_t object, const char *path, 
 	/* what the format has no place for stays without a path, and is counted as such */
 	o->path = path && path[0] == '/' && strlen(path) < TRACE_PATH_BYTES ? text_dup(path) : NULL;
 	o->bytes = bytes;
-}
-
-uint64_t trace_writer_events(const struct trace_writer *w)
-{
-	return w->events;
 }
 
 int trace_writer_close(struct trace_writer *w, uint64_t lost, uint64_t ended_ns,

@@ -34,6 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	assert(!path || path[0] == '/');
 	free(path);
 	assert(proc_stat_parent(text) >= 0);
+	(void)proc_stat_start(text);
 	free(text);
 	return 0;
 }

@@ -25,6 +25,12 @@ static void test_stat(void **state)
 	assert_int_equal(proc_stat_parent("12 (cat) S 99999999999999999999"), 0);
 	assert_int_equal(proc_stat_parent("12 (cat) S -7"), 0);
 	assert_int_equal(proc_stat_parent("12 (cat)S"), 0);
+	assert_int_equal(
+	    proc_stat_start("12 (a (b) c) S 7 12 12 0 -1 1 2 3 4 5 6 7 8 9 20 0 1 0 4711 8 9"),
+	    4711);
+	assert_int_equal(proc_stat_start("12 (cat) S 7 12 12 0 -1 1 2 3 4 5 6 7 8 9 20 0 1 0"), 0);
+	assert_int_equal(proc_stat_start("12 (cat) S"), 0);
+	assert_int_equal(proc_stat_start(""), 0);
 }
 
 static void test_cgroup(void **state)

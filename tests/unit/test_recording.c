@@ -7,8 +7,10 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../../tools/probe.c"
 #include "../../tools/recording.c"
@@ -163,13 +165,46 @@ static void test_sum(void **state)
 	trace_summary_done(&s);
 }
 
+/* A trace that is full is the end of a recording; a disk that is full is its failure. */
+static void test_full(void **state)
+{
+	char path[] = "/tmp/hs-recording-XXXXXX";
+	struct recorder_event ev = {.kind = TRACE_READ, .dev = 7, .bytes = 1, .comm = "x"};
+	struct trace head = {
+	    .image = (char[]){""}, .kernel = "", .filter = (char[]){""}, .precision = TRACE_EXACT};
+	struct recording g = {0};
+	struct err e = {0};
+	int fd = mkstemp(path), full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+
+	(void)state;
+	assert_true(fd >= 0 && full >= 0);
+	close(fd);
+	/* the writer's file has the number that was just freed */
+	assert_int_equal(trace_writer_open(path, &head, &g.writer, &e), 0);
+	take(&g, &ev);
+	assert_int_equal(g.error, 0);
+	for (uint64_t n = 1; n <= TRACE_MAX_OBJECTS; n++)
+		(void)trace_writer_object(g.writer, TRACE_FILE, 7, n, 0);
+	ev.ino = TRACE_MAX_OBJECTS + 1;
+	take(&g, &ev);
+	assert_true(recording_full(&g));
+
+	g.error = 0;
+	assert_int_equal(dup2(full, fd), fd);
+	flush(&g, NS_PER_SEC);
+	assert_int_equal(g.error, -ENOSPC);
+	assert_false(recording_full(&g));
+	assert_int_equal(trace_writer_close(g.writer, 0, 0, "limit", &e), -ENOSPC);
+	close(full);
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_urls),
-	    cmocka_unit_test(test_answers),
-	    cmocka_unit_test(test_lines),
-	    cmocka_unit_test(test_sum),
+	    cmocka_unit_test(test_urls),  cmocka_unit_test(test_answers),
+	    cmocka_unit_test(test_lines), cmocka_unit_test(test_sum),
+	    cmocka_unit_test(test_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
