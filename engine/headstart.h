@@ -277,6 +277,16 @@ int hs_artifact_get(struct hs_engine *eng, const char *ref, const char *type,
 		    const char *media_type, size_t max_bytes, struct hs_artifact *ret,
 		    struct err *e);
 
+/*
+ * hs_image_acceleration - what overlaybd itself would prefetch for the image @ref names
+ * Its acceleration layer, an extra top layer that opening leaves alone, holds a trace of overlaybd
+ * or a list of files; which of them, its bytes tell. Caller frees *@ret, NUL behind.
+ * Returns 0, -ENOENT the image has none, -EBADMSG a corrupt layer or more than @max_bytes,
+ * -EOPNOTSUPP a config.v1.json, or an error of the store.
+ */
+int hs_image_acceleration(struct hs_engine *eng, const char *ref, size_t max_bytes, char **ret,
+			  size_t *ret_len, struct err *e);
+
 /* What opening cost: dependent HTTP exchanges after the manifest was known, and all requests. */
 struct hs_open_cost {
 	unsigned int exchanges;

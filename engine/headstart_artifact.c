@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "acceleration.h"
 #include "cache.h"
 #include "cleanup.h"
 #include "clock.h"
@@ -92,6 +93,14 @@ int hs_artifact_get(struct hs_engine *eng, const char *ref, const char *type,
 	ret->len = found.len;
 	ret->was_inline = found.was_inline;
 	return 0;
+}
+
+int hs_image_acceleration(struct hs_engine *eng, const char *ref, size_t max_bytes, char **ret,
+			  size_t *ret_len, struct err *e)
+{
+	struct resolve_env env = env_of(eng);
+
+	return acceleration_get(&env, ref, max_bytes, ret, ret_len, e);
 }
 
 /* --- while an image is being opened ----------------------------------------------------------- */

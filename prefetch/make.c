@@ -33,17 +33,12 @@
 
 /* --- inputs --------------------------------------------------------------------------------- */
 
-int make_input_load(const char *path, struct make_input *ret, struct err *e)
+int make_input_parse(const char *name, const void *p, size_t bytes, struct make_input *ret,
+		     struct err *e)
 {
-	_cleanup_free_ uint8_t *p = NULL;
-	struct make_input in = {0};
-	size_t bytes;
-	int r = blockfile_load(path, TRACE_MAX_BYTES, &p, &bytes, e);
+	struct make_input in = {.kind = MAKE_TRACE};
+	int r = trace_parse(p, bytes, &in.trace, e);
 
-	if (r)
-		return r;
-	in.kind = MAKE_TRACE;
-	r = trace_parse(p, bytes, &in.trace, e);
 	if (r == -ENOENT) {
 		in.kind = MAKE_OBD_TRACE;
 		r = obd_trace_parse(p, bytes, &in.records, &in.record_count, e);
@@ -55,12 +50,21 @@ int make_input_load(const char *path, struct make_input *ret, struct err *e)
 			return err_set(e, r,
 				       "%s is neither a trace, of headstart or overlaybd, nor a "
 				       "list of files",
-				       path);
+				       name);
 	}
 	if (r)
-		return err_wrap(e, r, "%s", path);
+		return err_wrap(e, r, "%s", name);
 	*ret = in;
 	return 0;
+}
+
+int make_input_load(const char *path, struct make_input *ret, struct err *e)
+{
+	_cleanup_free_ uint8_t *p = NULL;
+	size_t bytes;
+	int r = blockfile_load(path, TRACE_MAX_BYTES, &p, &bytes, e);
+
+	return r ? r : make_input_parse(path, p, bytes, ret, e);
 }
 
 void make_input_done(struct make_input *in)

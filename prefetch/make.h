@@ -3,9 +3,9 @@
  * make.h - a prefetch list out of what starts were seen to read
  *
  * Inputs are traces (trace.h), and what overlaybd has: its binary traces and its text lists of
- * files. A trace of this very image, by digest, counts with its device offsets; any other (a start
- * on overlayfs, another build) by path and file offset alone, with the metadata that opening the
- * files takes.
+ * files, from wherever they came. A trace of this very image, by digest, counts with its device
+ * offsets; any other (a start on overlayfs, another build) by path and file offset alone, with the
+ * metadata that opening the files takes.
  */
 #ifndef HS_PREFETCH_MAKE_H
 #define HS_PREFETCH_MAKE_H
@@ -33,7 +33,12 @@ struct make_input {
 	struct file_list files;
 };
 
-/* make_input_load - which kind it is, its first bytes tell; errors of the parsers */
+/*
+ * make_input_parse - which kind it is, its first bytes tell; errors of the parsers
+ * @name: for messages. make_input_load - the same for a file.
+ */
+int make_input_parse(const char *name, const void *p, size_t bytes, struct make_input *ret,
+		     struct err *e);
 int make_input_load(const char *path, struct make_input *ret, struct err *e);
 void make_input_done(struct make_input *in);
 

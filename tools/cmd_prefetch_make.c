@@ -21,6 +21,8 @@
 #include "text.h"
 #include "trace.h"
 
+#define ACCELERATION_MAX_BYTES (32u << 20) /* 1 Mi records of 24 bytes are the most there are */
+
 static const char *output, *image;
 static bool predicted;
 static uint64_t budget, max_time, gap = 128u << 10;
@@ -28,7 +30,7 @@ static uint64_t budget, max_time, gap = 128u << 10;
 static const struct option_def make_options[] = {
     {"output", 'o', OPTION_STRING, "LIST", &output, "file to write; has to be given", NULL},
     {"image", 0, OPTION_STRING, "IMAGE", &image, "make it for this image",
-     "the one that was recorded"},
+     "the one that was recorded, or TRACE"},
     {"budget", 0, OPTION_SIZE, "SIZE", &budget, "fetch at most this much, the earliest; 0: all",
      "0"},
     {"max-time", 0, OPTION_TIME, "TIME", &max_time,
@@ -57,21 +59,33 @@ static const struct command command = {
     .examples = "  headstart prefetch make -o web.list web.trace\n"
 		"  headstart prefetch make -o web.list --budget=20M a.trace b.trace\n"
 		"  headstart prefetch make -o web.list --image=oci:./web:lazy overlayfs.trace\n"
+		"  headstart prefetch make -o web.list docker://R/web:1_obd_accelerated\n"
 		"  headstart prefetch make -o web.list --static docker://R/web:1_accelerated\n",
     .notes = "TRACE is a file of 'headstart trace record', a trace of overlaybd, or its list of "
-	     "files. A trace of another image or of a start on overlayfs is carried over by path "
+	     "files; the name of an image (docker://, oci:, docker-archive:) stands for the one in "
+	     "its acceleration layer. A trace of another image or of a start on overlayfs is "
+	     "carried over by path "
 	     "and file offset. With --static the list is predicted from the image alone: metadata "
 	     "of the file system, the program, its libraries and modules, its configuration.",
     .min_operands = 1,
     .max_operands = UINT_MAX,
 };
 
-/* The image that was recorded, when no other one was asked for. */
-static int choose_image(const struct make_input *in, size_t count, struct err *e)
+static bool names_image(const char *trace)
 {
-	for (size_t i = 0; i < count && !image; i++)
-		if (in[i].kind == MAKE_TRACE && *in[i].trace->image && *in[i].trace->digest)
+	return text_starts_with(trace, "docker://") || text_starts_with(trace, "oci:") ||
+	       text_starts_with(trace, "docker-archive:");
+}
+
+/* The image that was recorded, or whose own trace it is, when no other one was asked for. */
+static int choose_image(char **traces, const struct make_input *in, size_t count, struct err *e)
+{
+	for (size_t i = 0; i < count && !image; i++) {
+		if (names_image(traces[i]))
+			image = traces[i];
+		else if (in[i].kind == MAKE_TRACE && *in[i].trace->image && *in[i].trace->digest)
 			image = in[i].trace->image;
+	}
 	return image ? 0 : err_set(e, -EINVAL, "no trace names its image; use --image");
 }
 
@@ -160,14 +174,52 @@ static int make_of(struct hs_image *img, const struct make_input *in, size_t cou
 	return r;
 }
 
-static int make_for(struct hs_engine *engine, const struct make_input *in, size_t count,
-		    struct err *e)
+static bool same_layers(struct hs_image *img, struct hs_image *other)
+{
+	struct hs_layer_info a, b;
+	size_t n = hs_image_layer_count(other);
+
+	if (n > hs_image_layer_count(img))
+		return false;
+	while (n--) {
+		hs_image_layer(img, n, &a);
+		hs_image_layer(other, n, &b);
+		if (!*a.digest || strcmp(a.digest, b.digest) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* A trace of overlaybd knows layers by number: in another image these have to be the same ones. */
+static int check_layers(struct hs_engine *engine, struct hs_image *img, char **traces,
+			const struct make_input *in, size_t count, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < count && !r; i++) {
+		struct hs_image *other = NULL;
+
+		if (in[i].kind != MAKE_OBD_TRACE || !names_image(traces[i]) ||
+		    !strcmp(traces[i], image))
+			continue;
+		r = hs_image_open(engine, traces[i], &other, e);
+		if (!r && !same_layers(img, other))
+			r = err_set(e, -EINVAL,
+				    "the trace of %s names its layers by number, and %s has others",
+				    traces[i], image);
+		hs_image_close(other);
+	}
+	return r;
+}
+
+static int make_for(struct hs_engine *engine, char **traces, const struct make_input *in,
+		    size_t count, struct err *e)
 {
 	struct prefetch_list *l = NULL;
 	struct hs_image *img = NULL;
 	struct make_report rep;
 	struct plan_options o;
-	int r = choose_image(in, count, e);
+	int r = choose_image(traces, in, count, e);
 
 	plan_options_default(&o);
 	o.gap_bytes = gap;
@@ -175,6 +227,8 @@ static int make_for(struct hs_engine *engine, const struct make_input *in, size_
 	o.budget_ns = max_time;
 	if (!r)
 		r = hs_image_open(engine, image, &img, e);
+	if (!r)
+		r = check_layers(engine, img, traces, in, count, e);
 	if (!r)
 		r = make_of(img, in, count, &o, &l, &rep, e);
 	if (!r)
@@ -188,20 +242,32 @@ static int make_for(struct hs_engine *engine, const struct make_input *in, size_
 	return r;
 }
 
+static int load_input(struct hs_engine *engine, const char *trace, struct make_input *ret,
+		      struct err *e)
+{
+	_cleanup_free_ char *p = NULL;
+	size_t len;
+	int r;
+
+	if (!names_image(trace))
+		return make_input_load(trace, ret, e);
+	r = hs_image_acceleration(engine, trace, ACCELERATION_MAX_BYTES, &p, &len, e);
+	return r ? r : make_input_parse(trace, p, len, ret, e);
+}
+
 static int make(char **traces, size_t count, struct err *e)
 {
 	_cleanup_free_ struct make_input *in = xmalloc_zero(count + 1, sizeof(*in));
 	struct hs_engine *engine = NULL;
 	struct hs_options o;
-	int r = 0;
+	int r;
 
-	for (size_t i = 0; i < count && !r; i++)
-		r = make_input_load(traces[i], &in[i], e);
 	common_engine(&o);
+	r = hs_engine_new(&o, &engine, e);
+	for (size_t i = 0; i < count && !r; i++)
+		r = load_input(engine, traces[i], &in[i], e);
 	if (!r)
-		r = hs_engine_new(&o, &engine, e);
-	if (!r)
-		r = make_for(engine, in, count, e);
+		r = make_for(engine, traces, in, count, e);
 	hs_engine_free(engine);
 	for (size_t i = 0; i < count; i++)
 		make_input_done(&in[i]);

@@ -178,6 +178,13 @@ const char *oci_manifest_annotation(const struct oci_manifest *m, const char *ke
 	return find_annotation(m->annotations, m->annotation_count, key);
 }
 
+const struct oci_descriptor *oci_acceleration(const struct oci_manifest *m)
+{
+	const struct oci_descriptor *top = m->layers + m->layer_count;
+
+	return m->layer_count && oci_annotation(top - 1, OBD_ANNOTATION_ACCEL) ? top - 1 : NULL;
+}
+
 static bool is_manifest_type(const char *t)
 {
 	return strcmp(t, OCI_TYPE_MANIFEST) == 0 || strcmp(t, DOCKER_TYPE_MANIFEST) == 0;

@@ -103,6 +103,8 @@ int oci_kind_of(const char *json, size_t bytes, enum oci_kind *ret, struct err *
 int oci_manifest_parse(const char *json, size_t bytes, struct oci_manifest **ret, struct err *e);
 void oci_manifest_free(struct oci_manifest *m); /* NULL is fine */
 const char *oci_manifest_annotation(const struct oci_manifest *m, const char *key);
+/* oci_acceleration - the top layer, when it is a trace for overlaybd's own prefetcher; or NULL */
+const struct oci_descriptor *oci_acceleration(const struct oci_manifest *m);
 
 int oci_index_parse(const char *json, size_t bytes, struct oci_index **ret, struct err *e);
 /*

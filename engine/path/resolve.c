@@ -294,7 +294,7 @@ static int add_layers(const struct resolve_env *env, struct resolved *r,
 	int rc;
 
 	/* A trace for overlaybd's own prefetcher is no part of the device. */
-	if (count && oci_annotation(&m->layers[count - 1], OBD_ANNOTATION_ACCEL))
+	if (oci_acceleration(m))
 		count--;
 	if (!count)
 		return err_set(e, -EBADMSG, "the image has no layers");

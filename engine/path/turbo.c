@@ -2,10 +2,7 @@
 /* turbo.c - see turbo.h */
 #include "turbo.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -15,6 +12,7 @@
 #include "cleanup.h"
 #include "digest.h"
 #include "err.h"
+#include "layer_tar.h"
 #include "oci.h"
 #include "resolve.h"
 #include "resolve_local.h"
@@ -23,24 +21,7 @@
 #define ARCHIVE_MAX_BYTES (256u << 20) /* of the layer archive, compressed */
 #define GZIP_META_SIZE_AT 33u	       /* gzip_file_size in gzip.meta */
 #define MEMBER_MAX_BYTES  (512u << 20)
-
-static int read_member(struct archive *a, struct archive_entry *entry, uint8_t **ret,
-		       size_t *ret_len, struct err *e)
-{
-	int64_t size = archive_entry_size(entry);
-	_cleanup_free_ uint8_t *buf = NULL;
-
-	if (size < 0 || size > (int64_t)MEMBER_MAX_BYTES)
-		return err_set(e, -EBADMSG, "member of %lld bytes is too large", (long long)size);
-	buf = malloc((size_t)size + 1);
-	if (!buf)
-		abort();
-	if (archive_read_data(a, buf, (size_t)size) != size)
-		return err_set(e, -EBADMSG, "the layer archive is cut short");
-	*ret = steal_ptr(buf);
-	*ret_len = (size_t)size;
-	return 0;
-}
+#define MEMBERS_MAX_BYTES (1u << 30)
 
 /* A blob over memory: the metadata is small and read often. */
 static int blob_in_memory(const char *name, const uint8_t *p, size_t len, struct blob **ret,
@@ -62,55 +43,43 @@ static int blob_in_memory(const char *name, const uint8_t *p, size_t len, struct
 	return 0;
 }
 
-static int take_members(struct archive *a, const char *name, struct layer_spec *spec, struct err *e)
+struct taking {
+	const char *name; /* of the layer */
+	struct layer_spec *spec;
+};
+
+static int take_member(void *arg, const char *name, struct layer_tar_member *m, struct err *e)
 {
-	struct archive_entry *entry;
-	int rc = 0, n;
+	struct taking *t = arg;
+	struct layer_spec *spec = t->spec;
+	_cleanup_free_ uint8_t *data = NULL;
+	size_t len;
+	int rc = 0;
 
-	while (!rc && (n = archive_read_next_header(a, &entry)) != ARCHIVE_EOF) {
-		const char *path = archive_entry_pathname(entry);
-		_cleanup_free_ uint8_t *data = NULL;
-		size_t len;
-
-		if (n < ARCHIVE_WARN || !path)
-			return err_set(e, -EBADMSG, "not a tar archive: %s",
-				       archive_error_string(a) ? archive_error_string(a)
-							       : "no name");
-		if (!spec->blob && text_ends_with(path, ".fs.meta")) {
-			rc = read_member(a, entry, &data, &len, e);
-			if (!rc)
-				rc = blob_in_memory(name, data, len, &spec->blob, e);
-		} else if (!spec->gzip_index && strcmp(path, "gzip.meta") == 0) {
-			rc = read_member(a, entry, &spec->gzip_index, &spec->gzip_index_bytes, e);
-		}
+	if (!spec->blob && text_ends_with(name, ".fs.meta")) {
+		rc = layer_tar_read(m, MEMBER_MAX_BYTES, &data, &len, e);
+		if (!rc)
+			rc = blob_in_memory(t->name, data, len, &spec->blob, e);
+	} else if (!spec->gzip_index && strcmp(name, "gzip.meta") == 0) {
+		rc = layer_tar_read(m, MEMBER_MAX_BYTES, &spec->gzip_index, &spec->gzip_index_bytes,
+				    e);
 	}
-	if (!rc && !spec->blob)
-		rc = err_set(e, -EBADMSG, "no file system metadata (*.fs.meta) in it");
 	return rc;
 }
 
 static int open_archive(const struct resolve_env *env, const struct resolved *r,
 			const struct oci_descriptor *d, struct layer_spec *spec, struct err *e)
 {
+	struct taking t = {.name = d->digest, .spec = spec};
 	_cleanup_free_ char *bytes = NULL;
-	struct archive *a;
 	size_t len;
 	int rc;
 
 	rc = resolve_object(env, r, "layer archive", d->digest, ARCHIVE_MAX_BYTES, &bytes, &len, e);
-	if (rc)
-		return rc;
-	a = archive_read_new();
-	if (!a)
-		abort();
-	if (archive_read_support_filter_gzip(a) < ARCHIVE_WARN ||
-	    archive_read_support_format_tar(a) < ARCHIVE_WARN ||
-	    archive_read_open_memory(a, bytes, len) != ARCHIVE_OK)
-		rc = err_set(e, -EBADMSG, "not a tar archive: %s",
-			     archive_error_string(a) ? archive_error_string(a) : "empty");
 	if (!rc)
-		rc = take_members(a, d->digest, spec, e);
-	archive_read_free(a);
+		rc = layer_tar_walk(bytes, len, MEMBERS_MAX_BYTES, take_member, &t, e);
+	if (!rc && !spec->blob)
+		rc = err_set(e, -EBADMSG, "no file system metadata (*.fs.meta) in it");
 	return rc;
 }
 

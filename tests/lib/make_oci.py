@@ -4,6 +4,7 @@
 
 usage: make_oci.py [--arch ARCH] [--diff-id DIGEST] DIR TAG LAYER...   LAYER: .tar, .tar.gz, .tar.zst
        make_oci.py --index TAG,TAG... DIR TAG                          an index of images that are there
+       make_oci.py --accelerate TAG DIR TAG LAYER                      one of them, with an acceleration layer
 """
 import argparse
 import gzip
@@ -59,11 +60,33 @@ def plain(path, data):
     return data, ""
 
 
+def accelerate(out, name, tag, path):
+    """As overlaybd's convertor adds it: on top, with an id and a line of history of its own."""
+    def load(digest):
+        with open(os.path.join(out.root, "blobs", *digest.split(":")), "rb") as f:
+            return json.load(f)
+
+    with open(path, "rb") as f:
+        data = f.read()
+    m = load(out.find(name)["digest"])
+    config = load(m["config"]["digest"])
+    layer = out.descriptor(TYPE + "layer.v1.tar", data)
+    config["rootfs"]["diff_ids"].append(layer["digest"])
+    config["history"].append({"created_by": "Acceleration Layer"})
+    key = "containerd.io/snapshot/overlaybd/"
+    layer["annotations"] = {key + "acceleration-layer": "yes", key + "version": "0.1.0",
+                            key + "blob-digest": layer["digest"], key + "blob-size": str(len(data))}
+    m["layers"].append(layer)
+    m["config"] = out.descriptor(m["config"]["mediaType"], json.dumps(config).encode())
+    out.tag(out.descriptor(TYPE + "manifest.v1+json", json.dumps(m).encode()), tag)
+
+
 def main():
     p = argparse.ArgumentParser(usage=__doc__)
     p.add_argument("--arch", default="amd64")
     p.add_argument("--diff-id")
     p.add_argument("--index")
+    p.add_argument("--accelerate")
     p.add_argument("root")
     p.add_argument("tag")
     p.add_argument("layers", nargs="*")
@@ -81,6 +104,9 @@ def main():
         data = json.dumps({"schemaVersion": 2, "mediaType": TYPE + "index.v1+json",
                            "manifests": found}).encode()
         out.tag(out.descriptor(TYPE + "index.v1+json", data), a.tag)
+        return
+    if a.accelerate:
+        accelerate(out, a.accelerate, a.tag, *a.layers)
         return
     layers, ids = [], []
     for path in a.layers:

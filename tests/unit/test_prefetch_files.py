@@ -220,6 +220,99 @@ def imports(t):
             "prefetch", "make", "--no-cache", "--image=oci:lazy:b1", "-o", "x", bad, code=1))
 
 
+def accelerated(t, tag, data, of="b1"):
+    t.put("layer.tar", data)
+    subprocess.run([sys.executable, os.path.join(HERE, "../lib/make_oci.py"), "--accelerate", of,
+                    "lazy", tag, "layer.tar"], cwd=t.work, check=True)
+    return "oci:lazy:" + tag
+
+
+def one_member(name, data, mode="w", kind=tarfile.REGTYPE):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=mode) as f:
+        info = tarfile.TarInfo(name)
+        info.size, info.mode, info.type = len(data), 0o444, kind
+        f.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def huge(name):
+    info = tarfile.TarInfo(name)
+    info.size = 1 << 40
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def same_list(t, what, image, trace_file):
+    """The layer's trace makes the list that the same bytes make as a file."""
+    a = t.json("prefetch", "make", "--no-cache", "-o", "a.list", image)
+    f = t.json("prefetch", "make", "--no-cache", "--image=" + image, "-o", "f.list", trace_file)
+    t.check(what, dict(a, list="") == dict(f, list="") and a["origin"] == "imported" and
+            a["image"] == image and a["ranges"], (a, f))
+    lists = [t.json("prefetch", "show", name) for name in ("a.list", "f.list")]
+    t.check(what + ", ranges", lists[0]["ranges"] == lists[1]["ranges"] and
+            lists[0]["files"] == lists[1]["files"], lists)
+
+
+def layers(t):
+    """Acceleration layers: what an image was given for overlaybd's own prefetcher."""
+    with open(os.path.join(HERE, "../golden/vectors/trace/accel/trace"), "rb") as f:
+        golden = f.read()
+    with open(os.path.join(t.work, "files.txt"), "rb") as f:
+        text = f.read()
+    t.put("golden.trace", golden)
+    image = accelerated(t, "golden", one_member("trace", golden))
+    same_list(t, "golden trace", image, "golden.trace")
+    same_list(t, "text list", accelerated(t, "text", one_member("trace", text)), "files.txt")
+    same_list(t, "its name, gzip", accelerated(t, "gz", one_member("./trace", text, "w:gz")),
+              "files.txt")
+    # it is no layer of the device
+    with_it, without = (t.json("inspect", "--no-cache", i) for i in (image, "oci:lazy:b1"))
+    t.check("opened without", with_it["layers"] == without["layers"], with_it)
+
+    def fails(want, *args):
+        said = t.run("prefetch", "make", "--no-cache", "-o", "none.list", *args, code=1)
+        t.check("fails: " + want, want in said, said)
+
+    # layers by number: into the same layers, not into others; a list of files goes anywhere
+    t.run("prefetch", "make", "--no-cache", "--image=oci:lazy:b1", "-o", "a.list", image)
+    fails("layers by number", "--image=oci:lazy:b2", image)
+    fails("layers by number", accelerated(t, "second", one_member("trace", text), "b2"), image)
+    t.run("prefetch", "make", "--no-cache", "--image=oci:lazy:b2", "-o", "a.list", "oci:lazy:text")
+
+    fails("no acceleration layer", "oci:lazy:b1")
+    whole = one_member("trace", golden)
+    for tag, data, want in (
+            ("noise", noise(5, 5000), "not a tar archive"), ("empty", b"", "not a tar archive"),
+            ("sum", b"\0" * 8 + whole[8:], "not a tar archive"),
+            ("short", whole[:512 + 300], "cut short"),
+            ("large", huge("trace") + golden, "bytes"),
+            ("beside", huge("other") + whole, "bytes"),
+            ("named", one_member("traces", golden), 'no member "trace"'),
+            ("link", one_member("trace", b"", kind=tarfile.SYMTYPE), 'no member "trace"'),
+            ("damaged", one_member("trace", golden[:-1] + b"\xff"), "oci:lazy:damaged"),
+            ("neither", one_member("trace", b"/a/*\n"), "neither a trace"),
+            ("nothing", one_member("trace", b""), "neither a trace")):
+        fails(want, accelerated(t, tag, data))
+    t.check("nothing written", not os.path.exists(os.path.join(t.work, "none.list")))
+    from_registry(t, "text")
+
+
+def from_registry(t, tag):
+    """In a registry: kept in the cache, and without it --pull=never asks for nothing."""
+    with subprocess.Popen([sys.executable, os.path.join(HERE, "../lib/fake_registry.py"), "--dir",
+                           os.path.join(t.work, "lazy")], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as registry:
+        image = "docker://127.0.0.1:%d/test/image:%s" % (json.loads(registry.stdout.readline())["port"],
+                                                         tag)
+        make = ("prefetch", "make", "--cache-dir=cache", "-o", "r.list", image)
+        t.check("not cached", "--pull=never" in t.run(*make, "--pull=never", code=1))
+        first = t.json(*make)
+        t.check("from a registry", first["files"] == 3 and first["image"] == image, first)
+        registry.stdin.close()
+        registry.wait()
+    t.check("from the cache", t.json(*make, "--pull=never") == first)
+
+
 def predicts(t):
     p = t.json("prefetch", "make", "--no-cache", "-o", "s.list", "--static", "oci:lazy:b1")
     l = t.json("prefetch", "show", "s.list")
@@ -267,7 +360,7 @@ def main():
         t.put("empty", b"\n")
         t.put("ranges.list", open(os.path.join(HERE, "../golden/files/list-1-ranges.bin"),
                                   "rb").read())
-        for part in (shows, makes, endless, imports, predicts, ports):
+        for part in (shows, makes, endless, imports, layers, predicts, ports):
             part(t)
         return 1 if t.failed else 0
 
