@@ -27,7 +27,8 @@ void inflate_free(struct inflate *s); /* NULL is fine */
  * @window:     output just before the checkpoint, in order; may be NULL with 0 bytes
  * @in:         compressed bytes from the checkpoint's byte position on; may be more than needed
  *
- * ISA-L decodes ahead of @out, so corrupt data behind the span, if given, can fail it as well.
+ * ISA-L decodes ahead of @out, so corrupt data behind the span, if given, can fail it as well. It
+ * checks less than zlib does: a block whose code sets are incomplete is decoded.
  * Returns 0, -EBADMSG corrupt or @in ends before @out is full.
  */
 int inflate_span(struct inflate *s, unsigned int bits, uint8_t prime_byte, const void *window,
