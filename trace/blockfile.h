@@ -5,7 +5,7 @@
  * A file is 16 bytes of header (magic 8, version u32, CRC-32C of those 12 bytes u32) and then
  * blocks: type u32, payload bytes u32, payload, CRC-32C u32 over type, length and payload.
  * Little-endian. What was cut off or damaged ends the file at the last whole block; readers skip
- * types they do not know. Pure, but for blockfile_write_*().
+ * types they do not know. Pure, but for blockfile_load() and blockfile_save().
  */
 #ifndef HS_TRACE_BLOCKFILE_H
 #define HS_TRACE_BLOCKFILE_H

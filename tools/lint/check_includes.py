@@ -26,7 +26,7 @@ EDGES = {
     "engine/device": ["engine/base", "engine/codec", "engine/format", "engine/loop",
                       "engine/image", "engine/source", "engine/cache", "engine/path"],
     "engine": ["engine/*"],
-    # outside the engine: its public header and base/, nothing else
+    # outside the engine: its public header and base/; what is named besides says why
     "tools": ["engine", "engine/base", "trace", "prefetch", "tools/convert"],
     # the converter is made of encoders and stores, and lays layers out by a prefetch list
     "tools/convert": ["engine", "engine/base", "engine/codec", "engine/format", "engine/source",
