@@ -10,6 +10,7 @@
 #include "list_print.h"
 #include "list_ship.h"
 #include "options.h"
+#include "prefetch_history.h"
 #include "prefetch_list.h"
 #include "text.h"
 
@@ -22,6 +23,9 @@ static const struct option_def show_options[] = {
      NULL},
     {"platform", 0, OPTION_STRING, "OS/ARCH", &common.platform,
      "which image of a multi-platform index", "this machine's"},
+    {"cache-dir", 0, OPTION_STRING, "DIR", &common.cache_dir,
+     "where starts of this node have told what the list was worth",
+     "/var/cache/headstart; without root: $XDG_CACHE_HOME/headstart"},
     {"json", 0, OPTION_FLAG, NULL, &common.json, "print all of the list as JSON", NULL},
     {0},
 };
@@ -64,10 +68,50 @@ static int load(const char *name, struct prefetch_list **ret, struct shipped_lis
 	return r;
 }
 
+/* What starts on this node made of the list; false: there were none. */
+static bool look_back(const struct prefetch_list *l, const struct shipped_list *about,
+		      struct history_worth *ret)
+{
+	struct hs_options o;
+	cJSON *starts;
+
+	common_engine(&o);
+	if (!about->digest[0] || !l->image_digest[0] || !o.cache_dir)
+		return false;
+	starts = history_load(o.cache_dir, l->image_digest);
+	history_worth(starts, about->digest, ret);
+	cJSON_Delete(starts);
+	return ret->starts > 0;
+}
+
+static void print_worth(const struct history_worth *w)
+{
+	printf("here     used by %u starts", w->starts);
+	if (w->telling)
+		printf("; the last of %u that could tell: %.0f %% of it was asked for, %.1f %% of "
+		       "what was read was here in time",
+		       w->telling, 100 * w->accuracy, 100 * w->coverage);
+	puts(w->expired ? "; it has expired" : "");
+}
+
+static void add_worth(cJSON *j, const struct history_worth *w)
+{
+	cJSON *o = cJSON_AddObjectToObject(j, "here");
+
+	cJSON_AddNumberToObject(o, "starts", w->starts);
+	cJSON_AddNumberToObject(o, "telling", w->telling);
+	if (w->telling) {
+		cJSON_AddNumberToObject(o, "accuracy", w->accuracy);
+		cJSON_AddNumberToObject(o, "coverage", w->coverage);
+	}
+	cJSON_AddBoolToObject(o, "expired", w->expired);
+}
+
 int cmd_prefetch_show(int argc, char **argv)
 {
 	struct prefetch_list *l = NULL;
 	struct shipped_list about = {0};
+	struct history_worth worth;
 	struct err e = {0};
 	int first, r = options_parse(&command, argc, argv, &first);
 
@@ -85,6 +129,8 @@ int cmd_prefetch_show(int argc, char **argv)
 			cJSON_AddStringToObject(j, "artifact", about.digest);
 			cJSON_AddStringToObject(j, "pushed", about.created);
 		}
+		if (look_back(l, &about, &worth))
+			add_worth(j, &worth);
 		text = cJSON_Print(j);
 		puts(text ? text : "{}");
 		free(text);
@@ -92,6 +138,8 @@ int cmd_prefetch_show(int argc, char **argv)
 	} else {
 		if (about.digest[0])
 			printf("artifact %s\npushed   %s\n", about.digest, about.created);
+		if (look_back(l, &about, &worth))
+			print_worth(&worth);
 		list_print(l, ranges, files);
 	}
 	prefetch_list_free(l);

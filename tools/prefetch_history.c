@@ -66,6 +66,25 @@ bool history_expired(const cJSON *starts, const char *list_digest)
 	return useless >= EXPIRED_STARTS;
 }
 
+void history_worth(const cJSON *starts, const char *list_digest, struct history_worth *ret)
+{
+	const cJSON *s;
+
+	*ret = (struct history_worth){.expired = history_expired(starts, list_digest)};
+	cJSON_ArrayForEach(s, starts)
+	{
+		const char *list =
+		    cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(s, "list"));
+
+		ret->starts += list && !strcmp(list, list_digest);
+		if (!tells(s, list_digest))
+			continue;
+		ret->telling++;
+		ret->accuracy = number(s, "accuracy");
+		ret->coverage = number(s, "coverage");
+	}
+}
+
 bool history_audit_due(const cJSON *starts, const char *list_digest)
 {
 	unsigned int silent = 0; /* starts with this list since one told */

@@ -19,6 +19,15 @@
 cJSON *history_load(const char *cache_dir, const char *image_digest);
 /* history_expired - whether @list_digest proved useless in @starts */
 bool history_expired(const cJSON *starts, const char *list_digest);
+/* What a list was worth in the starts of @starts that used it. */
+struct history_worth {
+	unsigned int starts, telling; /* with it; of these, that could tell */
+	double accuracy, coverage;    /* of the last one that could */
+	bool expired;
+};
+
+void history_worth(const cJSON *starts, const char *list_digest, struct history_worth *ret);
+
 /*
  * history_audit_due - whether the next start with @list_digest should tell its accuracy
  * The third start, then every eleventh; and every one after a bad one, until the list has

@@ -111,6 +111,10 @@ same "$(told off .prefetch.state)" off
 start file c5 --prefetch="$bed/list" "$image"
 same "$(told file .prefetch.state)" used
 
+begin "what it was worth is seen"
+hs prefetch show "$image" --cache-dir="$bed/c2" | grep '^here ' || die "no word of its worth"
+same "$(hs prefetch show "$image" --cache-dir="$bed/c2" --json | jq '.here.telling, .here.expired' | xargs)" "1 false"
+
 begin "from a cache, without asking"
 start never c2 --pull=never "$image"
 same "$(told never .prefetch.origin)/$(told never .stats.requests)" recorded/0

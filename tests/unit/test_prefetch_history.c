@@ -87,6 +87,21 @@ static void test_one_bad_start(void **state)
 	assert_false(expired("mixed"));
 }
 
+static void test_worth(void **state)
+{
+	struct history_worth w;
+	cJSON *h = history_load(dir, IMAGE);
+
+	(void)state;
+	history_worth(h, "bad", &w);
+	assert_int_equal(w.starts, 5);
+	assert_int_equal(w.telling, 3);
+	assert_true(w.expired && w.accuracy > 0.09 && w.accuracy < 0.11);
+	history_worth(h, "nobody's", &w);
+	assert_true(!w.starts && !w.telling && !w.expired);
+	cJSON_Delete(h);
+}
+
 static void test_bounded_and_damaged(void **state)
 {
 	char path[96];
@@ -118,9 +133,8 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_good_list),
-	    cmocka_unit_test(test_bad_list_expires),
-	    cmocka_unit_test(test_one_bad_start),
+	    cmocka_unit_test(test_good_list),		cmocka_unit_test(test_bad_list_expires),
+	    cmocka_unit_test(test_one_bad_start),	cmocka_unit_test(test_worth),
 	    cmocka_unit_test(test_bounded_and_damaged),
 	};
 	int rc;
