@@ -70,11 +70,12 @@ struct hs_open_options {
 	 */
 	const char *artifact_type, *artifact_media; /* NULL: don't look */
 	size_t artifact_max_bytes;
-	void (*artifact)(void *arg, struct hs_image *img, struct hs_artifact *a,
+	bool (*artifact)(void *arg, struct hs_image *img, struct hs_artifact *a,
 			 const struct err *why);
-	/* the same for another part of it, when the first was found; NULL: none is wanted */
+	/* the same for another part of it, if @artifact returned true; NULL: none is wanted */
 	const char *more_media;
-	void (*more)(void *arg, struct hs_image *img, struct hs_artifact *a, const struct err *why);
+	/* what it returns does not matter */
+	bool (*more)(void *arg, struct hs_image *img, struct hs_artifact *a, const struct err *why);
 };
 
 /* hs_image_open_with - hs_image_open() with things to begin meanwhile; @o NULL: none */

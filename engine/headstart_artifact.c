@@ -189,18 +189,18 @@ static int search(const struct artifact_search *a, struct referrer *ret, bool *r
 	return rc;
 }
 
-/* Look for the part @a->media and tell @told. Returns whether it was found. */
+/* Look for the part @a->media and tell @told. Returns whether it was found and told true. */
 static bool search_and_tell(struct artifact_search *a,
-			    void (*told)(void *arg, struct hs_image *img, struct hs_artifact *f,
+			    bool (*told)(void *arg, struct hs_image *img, struct hs_artifact *f,
 					 const struct err *why))
 {
 	struct err e = {0};
 	struct referrer found;
 	struct hs_artifact artifact = {0};
-	bool fresh;
+	bool fresh, more;
 
 	if (search(a, &found, &fresh, &e)) {
-		told(a->o.arg, a->img, NULL, &e);
+		(void)told(a->o.arg, a->img, NULL, &e); /* there is no more */
 		return false;
 	}
 	memcpy(artifact.digest, found.digest, sizeof(artifact.digest));
@@ -209,12 +209,12 @@ static bool search_and_tell(struct artifact_search *a,
 	artifact.bytes = found.bytes;
 	artifact.len = found.len;
 	artifact.was_inline = found.was_inline;
-	told(a->o.arg, a->img, &artifact, NULL);
+	more = told(a->o.arg, a->img, &artifact, NULL);
 	/* behind what a start waits for: this syncs files */
 	if (fresh)
 		remember(a, &found);
 	referrer_done(&found);
-	return true;
+	return more;
 }
 
 static void *search_main(void *arg)
@@ -224,7 +224,7 @@ static void *search_main(void *arg)
 	a->media = a->o.artifact_media;
 	if (search_and_tell(a, a->o.artifact) && a->o.more_media && !atomic_load(&a->stop)) {
 		a->media = a->o.more_media;
-		(void)search_and_tell(a, a->o.more);
+		(void)search_and_tell(a, a->o.more); /* the last one */
 	}
 	return NULL;
 }
@@ -243,7 +243,7 @@ void artifact_search_start(struct hs_image *img, const struct hs_open_options *o
 		return;
 	}
 	err_set(&e, -rc, "cannot start a thread: %s", strerror(rc));
-	o->artifact(o->arg, img, NULL, &e);
+	(void)o->artifact(o->arg, img, NULL, &e); /* there is no more */
 	free(a);
 }
 

@@ -96,8 +96,14 @@ static void replay(struct autoprefetch *a, struct hs_image *img, const struct pr
 		 (unsigned long long)prefetch_list_bytes(l), (unsigned long long)dropped);
 }
 
+/* Whether pages are, or will be, warmed from the list; under the lock. */
+static bool warms(const struct autoprefetch *a)
+{
+	return common.warm_pages && a->files_path && a->exact && !a->audit;
+}
+
 /* The list's files: for who warms pages. */
-static void files_found(void *arg, struct hs_image *img, struct hs_artifact *found,
+static bool files_found(void *arg, struct hs_image *img, struct hs_artifact *found,
 			const struct err *why)
 {
 	struct autoprefetch *a = arg;
@@ -106,17 +112,18 @@ static void files_found(void *arg, struct hs_image *img, struct hs_artifact *fou
 	(void)img;
 	if (!found) {
 		log_info("no files of the prefetch list why=%s", why->msg);
-		return;
+		return false;
 	}
 	if (!a->files_path)
-		return;
+		return false;
 	if (text_write_file(a->files_path, found->bytes, found->len, 0600, &e)) {
 		log_warn("cannot keep the prefetch list's files error=%s", e.msg);
-		return;
+		return false;
 	}
 	pthread_mutex_lock(&a->lock);
 	a->files_here = true;
 	pthread_mutex_unlock(&a->lock);
+	return false;
 }
 
 /* A list in a file has both halves. */
@@ -165,19 +172,20 @@ static bool expired(struct autoprefetch *a, const struct hs_image *img, const ch
 	return bad;
 }
 
-static void artifact_found(void *arg, struct hs_image *img, struct hs_artifact *found,
+static bool artifact_found(void *arg, struct hs_image *img, struct hs_artifact *found,
 			   const struct err *why)
 {
 	struct autoprefetch *a = arg;
 	struct prefetch_list *list;
 	struct err e = {0};
+	bool warm;
 
 	if (!found) {
 		settle(a, LIST_NONE, why->msg);
 		log_info("no prefetch list why=%s", why->msg);
 		/* what every start reads, whatever it does */
 		(void)hs_prefetch_ends(img, false, common.prefetch_budget);
-		return;
+		return false;
 	}
 	pthread_mutex_lock(&a->lock);
 	snprintf(a->digest, sizeof(a->digest), "%s", found->digest);
@@ -196,6 +204,11 @@ static void artifact_found(void *arg, struct hs_image *img, struct hs_artifact *
 		replay(a, img, list);
 		prefetch_list_free(list);
 	}
+	pthread_mutex_lock(&a->lock);
+	/* its files are for who warms pages */
+	warm = a->state == LIST_USED && warms(a);
+	pthread_mutex_unlock(&a->lock);
+	return warm;
 }
 
 bool autoprefetch_sought(struct autoprefetch *a)
@@ -296,12 +309,6 @@ static void add_counters(cJSON *j, const struct hs_prefetch_stats *p, const stru
 		add_share(j, "accuracy", p->used_bytes, p->fetched_bytes);
 	else if (tells)
 		add_share(j, "accuracy", p->planned_used_bytes, p->planned_bytes);
-}
-
-/* Whether pages are, or will be, warmed from the list; under the lock. */
-static bool warms(const struct autoprefetch *a)
-{
-	return common.warm_pages && a->files_path && a->exact && !a->audit;
 }
 
 void autoprefetch_pages(struct autoprefetch *a, struct hs_image *img, cJSON *j)

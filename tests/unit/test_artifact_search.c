@@ -28,7 +28,7 @@ struct heard {
 	unsigned int first, second, missing, blobs;
 	char first_text[32], second_text[32];
 	char digest[72];
-	bool prefetch;
+	bool prefetch, enough;
 };
 
 static void hear(struct heard *h, const struct hs_artifact *a, unsigned int *count, char *text)
@@ -44,7 +44,7 @@ static void hear(struct heard *h, const struct hs_artifact *a, unsigned int *cou
 	pthread_mutex_unlock(&h->lock);
 }
 
-static void hear_first(void *arg, struct hs_image *img, struct hs_artifact *a,
+static bool hear_first(void *arg, struct hs_image *img, struct hs_artifact *a,
 		       const struct err *why)
 {
 	struct heard *h = arg;
@@ -52,9 +52,10 @@ static void hear_first(void *arg, struct hs_image *img, struct hs_artifact *a,
 	assert_true(hs_image_blob_count(img) == KIT_LAYERS);
 	assert_true(a || why->msg[0]);
 	hear(h, a, &h->first, h->first_text);
+	return !h->enough;
 }
 
-static void hear_second(void *arg, struct hs_image *img, struct hs_artifact *a,
+static bool hear_second(void *arg, struct hs_image *img, struct hs_artifact *a,
 			const struct err *why)
 {
 	struct heard *h = arg;
@@ -62,6 +63,7 @@ static void hear_second(void *arg, struct hs_image *img, struct hs_artifact *a,
 	(void)img;
 	assert_true(a || why->msg[0]);
 	hear(h, a, &h->second, h->second_text);
+	return true;
 }
 
 static void hear_blobs(void *arg, struct hs_image *img)
@@ -185,6 +187,14 @@ static void test_parts_belong_together(void **state)
 	assert_string_equal(h.second_text, "second of B");
 	assert_string_equal(h.digest, digest);
 	assert_int_equal(kit_requests(&kit), 0);
+
+	/* who has enough of the first is not told of the second */
+	h.enough = true;
+	img = open_image(eng, &h);
+	wait_told(&h, 1);
+	hs_image_close(img);
+	assert_int_equal(h.first, 1);
+	assert_int_equal(h.second + h.missing, 0);
 	hs_engine_free(eng);
 }
 
