@@ -42,6 +42,7 @@ all_gone() {
 	[ -z "$(bed_mounts)$(bed_loops)$(bed_processes "$bed/run")" ] &&
 		[ -z "$(ls -A "$bed/run" 2>/dev/null)" ]
 }
+all_gone_after_dead() { hs umount --dead && all_gone; }
 nothing_left() {
 	bed_wait 10 all_gone || {
 		echo "left behind after '$step':"
@@ -202,9 +203,9 @@ for signal in INT KILL; do
 		fi
 		# it may have been complete before the signal came
 		if mountpoint -q "$bed/m1"; then umount "$bed/m1"; fi
-		# killed before the server took over: the record alone may be left, as dead
-		bed_wait 20 bash -c "'$headstart' umount --dead --run-dir='$bed/run'"
-		nothing_left
+		# Killed before the server took over: the record alone may be left. It is dead when its server
+		# is, and a directory that has no record yet when it is 10 s old: asked again until then.
+		bed_wait 20 all_gone_after_dead || nothing_left
 	done
 done
 echo "all well"
