@@ -8,7 +8,6 @@
 #include "headstart_impl.h"
 
 #include <errno.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -88,14 +87,6 @@ static void *loop_main(void *arg)
 	return NULL;
 }
 
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path) ? -1 : 0;
-}
-
 struct stop_errand {
 	struct errand er;
 	struct path *path;
@@ -137,11 +128,7 @@ void hs_engine_free(struct hs_engine *eng)
 	net_free(eng->net);
 	loop_free(eng->loop);
 	cache_close(eng->cache);
-	if (eng->private_cache) {
-		/* Best effort: what stays is in the temporary directory. */
-		(void)nftw(eng->private_cache, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-		free(eng->private_cache);
-	}
+	temp_dir_remove(&eng->private_cache);
 	oci_platform_done(&eng->platform);
 	free(eng);
 }
@@ -160,19 +147,14 @@ int quiet_thread(pthread_t *ret, void *(*run)(void *arg), void *arg)
 
 static int open_cache(struct hs_engine *eng, const struct hs_options *o, struct err *e)
 {
-	const char *tmp = getenv("TMPDIR");
+	const char *dir = o->cache_dir;
+	int r = 0;
 
-	if (o->cache_dir)
-		return cache_open(o->cache_dir, o->cache_bytes, &eng->cache, e);
-	eng->private_cache = text_printf("%s/headstart-XXXXXX", tmp ? tmp : "/tmp");
-	if (!mkdtemp(eng->private_cache)) {
-		int saved = errno;
-
-		free(steal_ptr(eng->private_cache));
-		return err_set(e, -saved, "cannot make a temporary cache directory: %s",
-			       strerror(saved));
+	if (!dir) {
+		r = temp_dir_make(&eng->private_cache, e);
+		dir = eng->private_cache.path;
 	}
-	return cache_open(eng->private_cache, o->cache_bytes, &eng->cache, e);
+	return r ? r : cache_open(dir, o->cache_bytes, &eng->cache, e);
 }
 
 static int open_net(struct hs_engine *eng, const struct hs_options *o, struct err *e)

@@ -11,6 +11,7 @@
 #include "loop.h"
 #include "oci.h"
 #include "resolve.h"
+#include "temp_dir.h"
 
 struct artifact_search;
 struct cache;
@@ -27,7 +28,7 @@ struct hs_engine {
 	struct path *path;
 	pthread_t thread;
 	bool running;
-	char *private_cache; /* made by us, removed at the end */
+	struct temp_dir private_cache; /* if none was given */
 	uint64_t timeout_ns;
 	enum pull pull;
 	struct oci_platform platform;
