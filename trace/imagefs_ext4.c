@@ -6,12 +6,12 @@
  * ours: sizes are checked before it allocates by them, trees may not be deeper than the kernel's,
  * runs of a file ascend and are not more than the device has blocks.
  */
-#include "imagefs_ext4_io.h"
 #include "imagefs_impl.h"
 
 #include "bytes.h"
 #include "cleanup.h"
 #include "err.h"
+#include "ext2_device.h"
 #include "text.h"
 
 #include <errno.h>
@@ -754,8 +754,14 @@ static int check_super(const struct imagefs *f, const uint8_t *sb, struct view *
 	return 0;
 }
 
+static errcode_t read_device(void *arg, void *buf, uint64_t bytes, uint64_t off)
+{
+	return imagefs_cache_read(arg, buf, bytes, off, NULL) ? EXT2_ET_SHORT_READ : 0;
+}
+
 int imagefs_ext4_open(struct imagefs *f, const uint8_t *super, struct err *e)
 {
+	const struct ext2_device dev = {.read = read_device, .arg = f->dev};
 	_cleanup_free_ struct view *v = xmalloc_zero(1, sizeof(*v));
 	errcode_t err;
 	int rc = check_super(f, super, v, e);
@@ -763,7 +769,7 @@ int imagefs_ext4_open(struct imagefs *f, const uint8_t *super, struct err *e)
 	if (rc < 0)
 		return rc;
 	initialize_ext2_error_table();
-	err = ext2fs_open2("image", NULL, EXT2_FLAG_64BITS, 0, 0, imagefs_ext4_io(f->dev), &v->fs);
+	err = ext2fs_open2("image", NULL, EXT2_FLAG_64BITS, 0, 0, ext2_device_io(&dev), &v->fs);
 	if (err == EXT2_ET_UNSUPP_FEATURE || err == EXT2_ET_RO_UNSUPP_FEATURE)
 		return err_set(e, -EOPNOTSUPP, "ext4: %s", error_message(err));
 	if (err)

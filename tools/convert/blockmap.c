@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * blockmap.c - two-level table of 4 KiB blocks and the libext2fs I/O manager over it
+ * blockmap.c - two-level table of 4 KiB blocks, and as a device of libext2fs
  *
- * A leaf covers 1024 blocks. libext2fs changes the block size while it opens a file system and
- * gives byte counts as negative numbers, so all its calls end in byte ranges.
+ * A leaf covers 1024 blocks.
  */
 #include "blockmap.h"
 
 #include "err.h"
+#include "ext2_device.h"
 #include "text.h"
 
 #include <errno.h>
@@ -31,9 +31,6 @@ struct blockmap {
 	uint64_t held;
 	struct err error;
 };
-
-/* libext2fs hands its manager a name only; the map travels beside it. */
-static _Thread_local struct blockmap *opening;
 
 struct blockmap *blockmap_new(uint64_t blocks, const struct lower_reader *lower)
 {
@@ -216,7 +213,7 @@ int blockmap_each_dirty(struct blockmap *m, int (*fn)(void *arg, uint64_t block,
 	return 0;
 }
 
-/* --- the I/O manager --- */
+/* --- as a device of libext2fs --- */
 
 static errcode_t bytes_io(struct blockmap *m, uint64_t off, uint64_t len, uint8_t *rd,
 			  const uint8_t *wr)
@@ -248,102 +245,19 @@ static errcode_t bytes_io(struct blockmap *m, uint64_t off, uint64_t len, uint8_
 	return 0;
 }
 
-static uint64_t io_bytes(io_channel ch, int count)
+static errcode_t read_map(void *arg, void *buf, uint64_t bytes, uint64_t off)
 {
-	return count < 0 ? (uint64_t) - (int64_t)count
-			 : (uint64_t)count * (unsigned int)ch->block_size;
+	return bytes_io(arg, off, bytes, buf, NULL);
 }
 
-static errcode_t io_open(const char *name, int flags, io_channel *ret);
-
-static errcode_t io_close(io_channel ch)
+static errcode_t write_map(void *arg, const void *buf, uint64_t bytes, uint64_t off)
 {
-	if (--ch->refcount > 0)
-		return 0;
-	free(ch->name);
-	free(ch);
-	return 0;
-}
-
-static errcode_t io_set_blksize(io_channel ch, int blksize)
-{
-	ch->block_size = blksize;
-	return 0;
-}
-
-static errcode_t io_read64(io_channel ch, unsigned long long block, int count, void *data)
-{
-	return bytes_io(ch->private_data, block * (unsigned int)ch->block_size, io_bytes(ch, count),
-			data, NULL);
-}
-
-static errcode_t io_write64(io_channel ch, unsigned long long block, int count, const void *data)
-{
-	return bytes_io(ch->private_data, block * (unsigned int)ch->block_size, io_bytes(ch, count),
-			NULL, data);
-}
-
-static errcode_t io_read(io_channel ch, unsigned long block, int count, void *data)
-{
-	return io_read64(ch, block, count, data);
-}
-
-static errcode_t io_write(io_channel ch, unsigned long block, int count, const void *data)
-{
-	return io_write64(ch, block, count, data);
-}
-
-static errcode_t io_write_byte(io_channel ch, unsigned long off, int count, const void *data)
-{
-	return bytes_io(ch->private_data, off, (uint64_t)count, NULL, data);
-}
-
-static errcode_t io_flush(io_channel ch)
-{
-	(void)ch;
-	return 0;
-}
-
-static errcode_t io_readahead(io_channel ch, unsigned long long block, unsigned long long count)
-{
-	(void)ch;
-	(void)block;
-	(void)count;
-	return 0;
-}
-
-static struct struct_io_manager manager = {
-    .magic = EXT2_ET_MAGIC_IO_MANAGER,
-    .name = "headstart block map",
-    .open = io_open,
-    .close = io_close,
-    .set_blksize = io_set_blksize,
-    .read_blk = io_read,
-    .write_blk = io_write,
-    .flush = io_flush,
-    .write_byte = io_write_byte,
-    .read_blk64 = io_read64,
-    .write_blk64 = io_write64,
-    .cache_readahead = io_readahead,
-};
-
-static errcode_t io_open(const char *name, int flags, io_channel *ret)
-{
-	io_channel ch = xmalloc_zero(1, sizeof(*ch));
-
-	(void)flags;
-	ch->magic = EXT2_ET_MAGIC_IO_CHANNEL;
-	ch->manager = &manager;
-	ch->name = text_dup(name);
-	ch->block_size = 1024;
-	ch->refcount = 1;
-	ch->private_data = opening;
-	*ret = ch;
-	return 0;
+	return bytes_io(arg, off, bytes, NULL, buf);
 }
 
 io_manager blockmap_io(struct blockmap *m)
 {
-	opening = m;
-	return &manager;
+	const struct ext2_device dev = {.read = read_map, .write = write_map, .arg = m};
+
+	return ext2_device_io(&dev);
 }
