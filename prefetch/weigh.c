@@ -46,12 +46,7 @@ static void see_part(void *arg, size_t part)
 {
 	struct sights *s = arg;
 
-	if (s->count == s->room) {
-		s->room = s->room ? s->room * 2 : 256;
-		s->v = reallocarray(s->v, s->room, sizeof(*s->v));
-		if (!s->v)
-			abort();
-	}
+	s->v = xgrow(s->v, &s->room, s->count, sizeof(*s->v));
 	s->v[s->count++] = (struct sight){part, s->now_ns};
 }
 

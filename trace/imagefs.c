@@ -121,18 +121,10 @@ int imagefs_ranges_add(struct imagefs_ranges *rs, uint64_t off, uint64_t bytes, 
 	if (full)
 		tidy_ranges(rs);
 	if (rs->room == 0 || (full && rs->count * 2 >= rs->room)) {
-		size_t room = rs->room ? rs->room * 2 : 64;
-		struct range *r;
-
 		if (rs->count >= IMAGEFS_RANGES)
 			return err_set(e, -EFBIG, "more than %u ranges of metadata",
 				       IMAGEFS_RANGES);
-		r = xmalloc_zero(room, sizeof(*r));
-		if (rs->count)
-			memcpy(r, rs->r, rs->count * sizeof(*r));
-		free(rs->r);
-		rs->r = r;
-		rs->room = room;
+		rs->r = xgrow(rs->r, &rs->room, rs->room, sizeof(*rs->r));
 	}
 	rs->r[rs->count++] = range_of(off, bytes);
 	return 0;

@@ -35,11 +35,11 @@ struct trace_writer {
 
 	struct trace_object *objects;
 	uint64_t *object_events; /* how many, for those without a path at the end */
-	size_t object_count, object_cap, objects_written;
+	size_t object_count, object_room, objects_written;
 	struct index object_index;
 
 	struct trace_process *processes;
-	size_t process_count, process_cap, processes_written;
+	size_t process_count, process_room, processes_written;
 	struct index process_index;
 
 	struct trace_event *pending;
@@ -77,15 +77,6 @@ static bool same_object(const struct trace_object *a, const struct trace_object 
 static bool same_process(const struct trace_process *a, const struct trace_process *b)
 {
 	return a->pid == b->pid && !strcmp(a->comm, b->comm);
-}
-
-static void *grown(void *p, size_t count, size_t bytes)
-{
-	void *q = reallocarray(p, count, bytes);
-
-	if (!q)
-		abort();
-	return q;
 }
 
 static void index_put(struct index *x, uint64_t hash, size_t number)
@@ -170,6 +161,7 @@ uint32_t trace_writer_object(struct trace_writer *w, enum trace_object_kind kind
 {
 	struct trace_object o = {.kind = kind, .dev = dev, .ino = ino, .bytes = bytes};
 	uint64_t hash = hash_object(&o);
+	size_t events_room;
 
 	if (w->object_index.slots) {
 		size_t mask = w->object_index.slots - 1;
@@ -181,12 +173,10 @@ uint32_t trace_writer_object(struct trace_writer *w, enum trace_object_kind kind
 	}
 	if (w->object_count == TRACE_MAX_OBJECTS)
 		return NO_NUMBER;
-	if (w->object_count == w->object_cap) {
-		w->object_cap = w->object_cap ? w->object_cap * 2 : 256;
-		w->objects = grown(w->objects, w->object_cap, sizeof(*w->objects));
-		w->object_events =
-		    grown(w->object_events, w->object_cap, sizeof(*w->object_events));
-	}
+	events_room = w->object_room;
+	w->object_events =
+	    xgrow(w->object_events, &events_room, w->object_count, sizeof(*w->object_events));
+	w->objects = xgrow(w->objects, &w->object_room, w->object_count, sizeof(*w->objects));
 	w->objects[w->object_count] = o;
 	w->object_events[w->object_count] = 0;
 	w->object_count++;
@@ -214,10 +204,8 @@ uint32_t trace_writer_process(struct trace_writer *w, uint32_t pid, const char *
 	}
 	if (w->process_count == TRACE_MAX_PROCESSES)
 		return NO_NUMBER;
-	if (w->process_count == w->process_cap) {
-		w->process_cap = w->process_cap ? w->process_cap * 2 : 64;
-		w->processes = grown(w->processes, w->process_cap, sizeof(*w->processes));
-	}
+	w->processes =
+	    xgrow(w->processes, &w->process_room, w->process_count, sizeof(*w->processes));
 	w->processes[w->process_count++] = p;
 	if (index_room(&w->process_index, w->process_count))
 		for (size_t i = 0; i + 1 < w->process_count; i++)

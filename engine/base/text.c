@@ -17,6 +17,8 @@
 #include "clock.h"
 #include "err.h"
 
+#define FIRST_ROOM 16 /* items of xgrow() */
+
 char *text_printf(const char *fmt, ...)
 {
 	va_list ap;
@@ -48,6 +50,17 @@ void *xmalloc_zero(size_t count, size_t bytes)
 	if (!p)
 		abort();
 	return p;
+}
+
+void *xgrow(void *array, size_t *room, size_t count, size_t item_bytes)
+{
+	if (count < *room)
+		return array;
+	*room = *room ? *room * 2 : FIRST_ROOM;
+	array = reallocarray(array, *room, item_bytes);
+	if (!array)
+		abort();
+	return array;
 }
 
 /* A non-negative decimal number at @s; the suffix starts at *ret_end. */

@@ -23,6 +23,13 @@ char *text_dup(const char *s);
 void *xmalloc_zero(size_t count, size_t bytes);
 
 /*
+ * xgrow - make room for one more item in an array of @count
+ * @room: in items, 0 for an array that is NULL yet; doubled when it is used up. Returns the array;
+ * new items are not set. Aborts when memory is out.
+ */
+void *xgrow(void *array, size_t *room, size_t count, size_t item_bytes);
+
+/*
  * text_parse_size - "4096", "64K", "1.5G"; K M G T are powers of 1024
  * Returns 0, -EINVAL not a size or too large.
  */

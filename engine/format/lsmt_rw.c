@@ -93,12 +93,7 @@ static void emit(struct sweep *s, const struct aged *a, uint64_t off, uint64_t e
 			return;
 		}
 	}
-	if (s->count == s->room) {
-		s->room = s->room ? s->room * 2 : 64;
-		s->seg = reallocarray(s->seg, s->room, sizeof(*s->seg));
-		if (!s->seg)
-			abort();
-	}
+	s->seg = xgrow(s->seg, &s->room, s->count, sizeof(*s->seg));
 	if (!part.zeroed)
 		part.moff += off - part.off;
 	part.off = off;

@@ -41,12 +41,7 @@ static uint64_t mapping_end(const struct mapping *m)
 
 static void append(struct mappings *to, const struct mapping *m)
 {
-	if (to->count == to->room) {
-		to->room = to->room ? to->room * 2 : 64;
-		to->m = reallocarray(to->m, to->room, sizeof(*to->m));
-		if (!to->m)
-			abort();
-	}
+	to->m = xgrow(to->m, &to->room, to->count, sizeof(*to->m));
 	to->m[to->count++] = *m;
 }
 

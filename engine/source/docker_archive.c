@@ -265,12 +265,7 @@ static int part_of(struct docker_archive *a, const char *name, struct part *ret,
 	rc = hash_member(a, m, ret, e);
 	if (rc)
 		return rc;
-	if (a->part_count == a->part_cap) {
-		a->part_cap = a->part_cap ? a->part_cap * 2 : 16;
-		a->parts = realloc(a->parts, a->part_cap * sizeof(*a->parts));
-		if (!a->parts)
-			abort();
-	}
+	a->parts = xgrow(a->parts, &a->part_cap, a->part_count, sizeof(*a->parts));
 	a->parts[a->part_count++] = *ret;
 	return 0;
 }

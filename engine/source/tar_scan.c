@@ -213,12 +213,7 @@ static int add(struct scan *s, struct tar_index *x, const unsigned char *b, uint
 	if (x->count >= TAR_SCAN_MAX_MEMBERS)
 		return err_set(s->e, -EBADMSG, "archive has more than %u members",
 			       TAR_SCAN_MAX_MEMBERS);
-	if (x->count == x->cap) {
-		x->cap = x->cap ? x->cap * 2 : 64;
-		x->members = realloc(x->members, x->cap * sizeof(*x->members));
-		if (!x->members)
-			abort();
-	}
+	x->members = xgrow(x->members, &x->cap, x->count, sizeof(*x->members));
 	s->name = s->link = NULL;
 	if (!name) {
 		name = field(b, 100);

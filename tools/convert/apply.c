@@ -160,12 +160,7 @@ struct todo {
 static void todo_add(struct todo *q, uint32_t parent, uint32_t ino, const char *name, size_t len,
 		     bool touched)
 {
-	if (q->count == q->room) {
-		q->room = q->room ? q->room * 2 : 16;
-		q->item = realloc(q->item, q->room * sizeof(*q->item));
-		if (!q->item)
-			abort();
-	}
+	q->item = xgrow(q->item, &q->room, q->count, sizeof(*q->item));
 	q->item[q->count].parent = parent;
 	q->item[q->count].ino = ino;
 	q->item[q->count].name = name;

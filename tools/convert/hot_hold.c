@@ -58,17 +58,6 @@ uint64_t hot_hold_bytes(const struct hot_hold *h)
 	return (uint64_t)h->count * BLOCK_BYTES;
 }
 
-static void *grow(void *p, size_t *room, size_t count, size_t bytes)
-{
-	if (count < *room)
-		return p;
-	*room = *room ? *room * 2 : 64;
-	p = realloc(p, *room * bytes);
-	if (!p)
-		abort();
-	return p;
-}
-
 static uint8_t *slot(const struct hot_hold *h, uint32_t n)
 {
 	return h->slab[n / SLAB_BLOCKS] + (size_t)(n % SLAB_BLOCKS) * BLOCK_BYTES;
@@ -86,10 +75,10 @@ uint32_t hot_hold_add(struct hot_hold *h, uint32_t rank, uint64_t dev_off, const
 			h->full = true;
 			return n;
 		}
-		h->held = grow(h->held, &h->room, h->count, sizeof(*h->held));
+		h->held = xgrow(h->held, &h->room, h->count, sizeof(*h->held));
 		if (h->count % SLAB_BLOCKS == 0) {
 			h->slab =
-			    grow(h->slab, &h->slab_room, h->count / SLAB_BLOCKS, sizeof(*h->slab));
+			    xgrow(h->slab, &h->slab_room, h->count / SLAB_BLOCKS, sizeof(*h->slab));
 			h->slab[h->count / SLAB_BLOCKS] = xmalloc_zero(SLAB_BLOCKS, BLOCK_BYTES);
 		}
 		h->held[h->count] = (struct held){

@@ -54,17 +54,6 @@ struct layer_writer {
 	unsigned int idle_count;
 };
 
-static void *grow(void *p, size_t *room, size_t count, size_t bytes)
-{
-	if (count < *room)
-		return p;
-	*room = *room ? *room * 2 : 1024;
-	p = realloc(p, *room * bytes);
-	if (!p)
-		abort();
-	return p;
-}
-
 /* Take the oldest batch out of the ring and its output into the spool. */
 static int collect(struct layer_writer *w, struct err *e)
 {
@@ -78,7 +67,7 @@ static int collect(struct layer_writer *w, struct err *e)
 	if (b->result < 0)
 		return err_set(e, b->result, "compressing a block failed");
 	for (uint32_t i = 0; i < b->blocks; i++) {
-		w->stored = grow(w->stored, &w->block_room, w->blocks, sizeof(*w->stored));
+		w->stored = xgrow(w->stored, &w->block_room, w->blocks, sizeof(*w->stored));
 		w->stored[w->blocks++] = b->stored[i];
 	}
 	w->stored_bytes += b->out_bytes;
@@ -183,7 +172,7 @@ int layer_writer_add(void *arg, uint64_t dev_off, const void *data, size_t bytes
 
 		if (!last || last->off + last->len != dev_off || last->moff + last->len != moff ||
 		    last->len >= SEGMENT_BYTES) {
-			w->seg = grow(w->seg, &w->seg_room, w->segs, sizeof(*w->seg));
+			w->seg = xgrow(w->seg, &w->seg_room, w->segs, sizeof(*w->seg));
 			last = &w->seg[w->segs++];
 			*last = (struct lsmt_segment){.off = dev_off, .moff = moff};
 		}
